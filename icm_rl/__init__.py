@@ -1,0 +1,1 @@
+"""Reward models and assistants without human labels: ICM labels, a reward model, PPO, RewardBench."""

@@ -1,0 +1,37 @@
+"""The seam between what is asked (tasks, ICM) and who answers (an engine)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Request:
+    """How likely is each label after the query, given the demonstrations before it?
+
+    ::
+
+        context[0]      context[1]      ...  query                      label
+        "… is True\\n\\n"  "… is False\\n\\n"     "… I think this claim is"  " True" or " False"
+
+    Each piece is tokenized by itself, so that equal prefixes are equal token for token and an
+    engine can compute them once. What is read is the probability of the label's first token at
+    the query's last token.
+    """
+
+    context: tuple[str, ...]
+    query: str
+
+
+class Engine(Protocol):
+    """Answers lists of requests; knows nothing of tasks or of ICM."""
+
+    context_length: int
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the piece takes in a context."""
+        ...
+
+    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, float]]:
+        """For each request, the log-probability of the first and of the second label."""
+        ...

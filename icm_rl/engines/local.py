@@ -1,0 +1,208 @@
+"""A transformers causal language model in this process.
+
+Requests are laid out as a trie of pieces, so that whatever prefixes they share is computed once.
+The trie is computed level by level; the key-value caches in flight stay under a budget.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from icm_rl.engines.base import Request
+from icm_rl.errors import InputError
+
+KeyValues = list[tuple[torch.Tensor, torch.Tensor]]  # a layer: (heads, time, head size) each
+
+
+@dataclass
+class _Node:
+    """A run of tokens after its parent's, and the requests whose query ends with it."""
+
+    tokens: list[int]
+    children: list["_Node"] = field(default_factory=list)
+    requests: list[int] = field(default_factory=list)
+
+
+class LocalEngine:
+    """Answers requests with a causal language model.
+
+    Args:
+        model: Any transformers causal language model, on its device and in evaluation mode.
+        tokenizer: The model's tokenizer.
+        labels: The continuations to be compared; their first tokens must differ.
+        cache_tokens: How many tokens one batch may keep in its key-value cache.
+
+    Raises:
+        InputError: The labels begin with the same token.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: tuple[str, str],
+        cache_tokens: int = 200_000,
+    ):
+        self.model, self.tokenizer, self.cache_tokens = model, tokenizer, cache_tokens
+        self.context_length = model.config.max_position_embeddings
+        self._tokens: dict[str, list[int]] = {}
+        self._label_ids = [self._encode(label)[0] for label in labels]
+        if len(set(self._label_ids)) < len(labels):
+            raise InputError(
+                f"the labels {labels[0]!r} and {labels[1]!r} begin with the same token of this "
+                "tokenizer, so they cannot be told apart; use another model or other labels"
+            )
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._encode(text))
+
+    def _encode(self, text: str) -> list[int]:
+        if text not in self._tokens:
+            self._tokens[text] = self.tokenizer.encode(text, add_special_tokens=False)
+        return self._tokens[text]
+
+    @torch.inference_mode()
+    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, float]]:
+        answers: list[tuple[float, float]] = [(0.0, 0.0)] * len(requests)
+        empty: KeyValues = []
+        for node, row in self._compute([(node, empty) for node in self._trie(requests)]):
+            for index in node.requests:
+                answers[index] = (row[0], row[1])
+        return answers
+
+    def _trie(self, requests: Sequence[Request]) -> list[_Node]:
+        """The roots of the trie, chains without a fork joined into one node."""
+        bos = self.tokenizer.bos_token_id
+        root = _Node([] if bos is None else [bos])
+        nodes: dict[tuple[int, str], _Node] = {}
+        for index, request in enumerate(requests):
+            node = root
+            for piece in (*request.context, request.query):
+                key = (id(node), piece)
+                if key not in nodes:
+                    nodes[key] = _Node(list(self._encode(piece)))
+                    node.children.append(nodes[key])
+                node = nodes[key]
+            node.requests.append(index)
+        for node in (root, *nodes.values()):
+            while len(node.children) == 1 and not node.requests:
+                child = node.children[0]
+                node.tokens = node.tokens + child.tokens
+                node.children, node.requests = child.children, child.requests
+        return [root] if root.tokens else root.children
+
+    def _compute(
+        self, nodes: list[tuple[_Node, KeyValues]]
+    ) -> Iterator[tuple[_Node, tuple[float, float]]]:
+        """Computes nodes with their parents' caches, then their descendants, batch by batch."""
+        for batch in self._batches(nodes):
+            log_probs, caches = self._forward(batch)
+            deeper = []
+            for (node, _), row, cache in zip(batch, log_probs, caches, strict=True):
+                if node.requests:
+                    yield node, row
+                deeper += [(child, cache) for child in node.children]
+            if deeper:
+                yield from self._compute(deeper)
+
+    def _batches(
+        self, nodes: list[tuple[_Node, KeyValues]]
+    ) -> Iterator[list[tuple[_Node, KeyValues]]]:
+        """Batches of similar length whose padded caches fit the budget."""
+        ordered = sorted(nodes, key=lambda pair: (len(pair[0].tokens), _length(pair[1])))
+        batch: list[tuple[_Node, KeyValues]] = []
+        past = 0
+        for node, cache in ordered:
+            new = len(node.tokens)
+            widest = max(past, _length(cache))
+            shortest = len(batch[0][0].tokens) if batch else new
+            mixed = new > 2 * shortest or (widest == 0 and new != shortest)
+            if batch and (mixed or (len(batch) + 1) * (widest + new) > self.cache_tokens):
+                yield batch
+                batch, widest = [], _length(cache)
+            batch.append((node, cache))
+            past = widest
+        if batch:
+            yield batch
+
+    def _forward(
+        self, batch: list[tuple[_Node, KeyValues]]
+    ) -> tuple[list[tuple[float, float]], list[KeyValues]]:
+        """One forward pass over a batch of nodes.
+
+        Past and new tokens are each padded on their left, so that every row's last token is its
+        last column::
+
+            columns   [pad … past | pad … new]
+            mask      [ 0  …  1   |  0  …  1 ]
+
+        Returns:
+            For each node the log-probabilities of the two labels at its last token, and its cache.
+        """
+        device = self.model.device
+        news = [len(node.tokens) for node, _ in batch]
+        pasts = [_length(cache) for _, cache in batch]
+        new, past = max(news), max(pasts)
+        ids = torch.zeros(len(batch), new, dtype=torch.long)  # (batch, new)
+        mask = torch.zeros(len(batch), past + new, dtype=torch.long)  # (batch, past + new)
+        positions = torch.zeros(len(batch), new, dtype=torch.long)
+        for row, (node, _) in enumerate(batch):
+            ids[row, new - news[row] :] = torch.tensor(node.tokens)
+            mask[row, past - pasts[row] : past] = 1
+            mask[row, past + new - news[row] :] = 1
+            positions[row, new - news[row] :] = torch.arange(pasts[row], pasts[row] + news[row])
+        cache = DynamicCache()
+        if past:
+            for layer in range(len(batch[0][1])):
+                keys, values = (
+                    _stack_left([entry[layer][part] for _, entry in batch], past) for part in (0, 1)
+                )
+                cache.update(keys, values, layer)
+        output = self.model(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            position_ids=positions.to(device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        log_probs = output.logits[:, -1].float().log_softmax(-1)[:, self._label_ids]
+        caches = [
+            _keep(cache, row, past, pasts[row], news[row]) if node.children else []
+            for row, (node, _) in enumerate(batch)
+        ]
+        return [tuple(row) for row in log_probs.tolist()], caches
+
+
+def _length(cache: KeyValues) -> int:
+    return cache[0][0].shape[1] if cache else 0
+
+
+def _stack_left(tensors: list[torch.Tensor], length: int) -> torch.Tensor:
+    """Stacks (heads, time, size) tensors to (batch, heads, length, size), padded on the left."""
+    heads, _, size = tensors[0].shape
+    stacked = tensors[0].new_zeros(len(tensors), heads, length, size)
+    for row, tensor in enumerate(tensors):
+        stacked[row, :, length - tensor.shape[1] :] = tensor
+    return stacked
+
+
+def _keep(cache: DynamicCache, row: int, past: int, own_past: int, new: int) -> KeyValues:
+    """A row's cache without its padding."""
+    kept = []
+    for layer in cache.layers:
+        kept.append(
+            tuple(
+                torch.cat(
+                    [
+                        states[row, :, past - own_past : past],
+                        states[row, :, states.shape[2] - new :],
+                    ],
+                    dim=1,
+                )
+                for states in (layer.keys, layer.values)
+            )
+        )
+    return kept

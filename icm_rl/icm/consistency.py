@@ -1,0 +1,43 @@
+"""ConsistencyFix (Algorithm 2 of the paper)."""
+
+import random
+from itertools import product
+
+from icm_rl.icm.objective import Labels, Score, Scorer
+
+
+def consistency_fix(
+    scorer: Scorer, labels: Labels, rng: random.Random, max_rounds: int = 10
+) -> tuple[dict[str, bool], Score]:
+    """Resolves inconsistent pairs one after the other by the consistent option of highest U.
+
+    Each round samples one inconsistent pair, scores the labeled set under every consistent pair of
+    labels for it, and keeps the best where it does not lower U.
+
+    Args:
+        scorer: Scores labeled sets.
+        labels: The labels to be fixed; not changed.
+        rng: Samples the pair.
+        max_rounds: M of Algorithm 2.
+
+    Returns:
+        The fixed labels and their score.
+    """
+    fixed = dict(labels)
+    score = None
+    for _ in range(max_rounds):
+        pairs = scorer.inconsistent_pairs(fixed)
+        if not pairs:
+            break
+        a, b = rng.choice(pairs)
+        options = [
+            {**fixed, a.id: label_a, b.id: label_b}
+            for label_a, label_b in product((True, False), repeat=2)
+            if scorer.task.consistent(a, label_a, b, label_b)
+        ]
+        scored = scorer.scores(options if score else [*options, fixed])
+        score = score or scored.pop()
+        best = max(range(len(options)), key=lambda k: scored[k].utility)
+        if scored[best].utility >= score.utility:
+            fixed, score = options[best], scored[best]
+    return fixed, score or scorer.score(fixed)

@@ -1,0 +1,148 @@
+"""The scoring function U(D) = α · P_θ(D) − I(D) (Section 2.2 of the paper)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from icm_rl.engines import Engine, Request
+from icm_rl.tasks import Example, Task, group_members
+
+Labels = Mapping[str, bool]
+"""Labels by example id, in the order in which they were given."""
+
+Objective = Literal["mean_log_odds", "sum_log_prob"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """U of a labeled set and what it is made of.
+
+    Attributes:
+        utility: α · mutual_predictability − inconsistencies.
+        mutual_predictability: P_θ(D), in the form that the objective names.
+        inconsistencies: I(D), the number of inconsistent pairs; 0 where consistency is off.
+        log_odds: For each example, log P(True) − log P(False) given all the others.
+    """
+
+    utility: float
+    mutual_predictability: float
+    inconsistencies: int
+    log_odds: dict[str, float]
+
+
+def leave_one_out(count: int) -> list[tuple[int, ...]]:
+    """For each of ``count`` examples, an order of all the others.
+
+    Divide and conquer: the orders for the left half all begin with the right half, and the other
+    way round, so that an engine which computes shared prefixes once needs n·log2(n) examples of
+    prefill for all contexts, not n².
+    """
+    orders: list[tuple[int, ...]] = [()] * count
+
+    def split(low: int, high: int, context: tuple[int, ...]) -> None:
+        if high - low == 1:
+            orders[low] = context
+        elif high > low:
+            middle = (low + high) // 2
+            split(low, middle, context + tuple(range(middle, high)))
+            split(middle, high, context + tuple(range(low, middle)))
+
+    split(0, count, ())
+    return orders
+
+
+class Scorer:
+    """Scores labeled sets of one pool of examples.
+
+    Args:
+        examples: The pool.
+        task: Gives the relation and the labels.
+        engine: Answers "log P(label | context)".
+        alpha: The weight of mutual predictability.
+        objective: ``mean_log_odds``, the mean over labeled examples of the signed log-odds (the
+            authors' code), or ``sum_log_prob``, the sum of log-probabilities (the paper's text).
+        consistency: Whether inconsistent pairs count.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        task: Task,
+        engine: Engine,
+        alpha: float = 50.0,
+        objective: Objective = "mean_log_odds",
+        consistency: bool = True,
+    ):
+        self.examples = {example.id: example for example in examples}
+        self.groups = group_members(examples)
+        self.task, self.engine, self.alpha = task, engine, alpha
+        self.objective, self.consistency = objective, consistency
+
+    def demonstration(self, id: str, label: bool) -> str:
+        """An example with its label, as it stands in a context."""
+        return f"{self.examples[id].text}{self.task.labels[not label]}\n\n"
+
+    def inconsistent_pairs(self, labels: Labels) -> list[tuple[Example, Example]]:
+        """The labeled pairs that contradict each other."""
+        return list(self._inconsistent_pairs(labels)) if self.consistency else []
+
+    def _inconsistent_pairs(self, labels: Labels) -> Iterator[tuple[Example, Example]]:
+        for members in self.groups.values():
+            for a, b in combinations([e for e in members if e.id in labels], 2):
+                if not self.task.consistent(a, labels[a.id], b, labels[b.id]):
+                    yield a, b
+
+    def log_odds(self, labels: Labels, ids: Sequence[str]) -> list[float]:
+        """log P(True) − log P(False) of each example, given all labeled examples but itself."""
+        ordered = self._grouped(labels)
+        demonstrations = {id: self.demonstration(id, labels[id]) for id in ordered}
+        requests = [
+            Request(
+                tuple(text for other, text in demonstrations.items() if other != id),
+                self.examples[id].text,
+            )
+            for id in ids
+        ]
+        return [true - false for true, false in self.engine.label_log_probs(requests)]
+
+    def scores(self, candidates: Sequence[Labels]) -> list[Score]:
+        """U of each labeled set; all are asked of the engine at once, so that prefixes are shared.
+
+        Each set must hold at least one label.
+        """
+        requests: list[Request] = []
+        for labels in candidates:
+            ids = self._grouped(labels)
+            demonstrations = [self.demonstration(id, labels[id]) for id in ids]
+            requests += [
+                Request(tuple(demonstrations[k] for k in order), self.examples[id].text)
+                for id, order in zip(ids, leave_one_out(len(ids)), strict=True)
+            ]
+        answers = iter(self.engine.label_log_probs(requests))
+        return [
+            self._score(labels, {id: next(answers) for id in self._grouped(labels)})
+            for labels in candidates
+        ]
+
+    def score(self, labels: Labels) -> Score:
+        """U of one labeled set."""
+        return self.scores([labels])[0]
+
+    def _score(self, labels: Labels, log_probs: dict[str, tuple[float, float]]) -> Score:
+        log_odds = {id: true - false for id, (true, false) in log_probs.items()}
+        if self.objective == "mean_log_odds":
+            signed = [value if labels[id] else -value for id, value in log_odds.items()]
+            predictability = sum(signed) / len(signed)
+        else:
+            predictability = sum(pair[not labels[id]] for id, pair in log_probs.items())
+        inconsistencies = len(self.inconsistent_pairs(labels))
+        utility = self.alpha * predictability - inconsistencies
+        return Score(utility, predictability, inconsistencies, log_odds)
+
+    def _grouped(self, labels: Labels) -> list[str]:
+        """The labeled ids with each group's members side by side, groups in order of labeling."""
+        groups: dict[str, list[str]] = {}
+        for id in labels:
+            groups.setdefault(self.examples[id].group, []).append(id)
+        return [id for members in groups.values() for id in members]

@@ -1,0 +1,203 @@
+"""The search (Algorithm 1 of the paper), as steps that can be stopped and continued."""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from icm_rl.icm.consistency import consistency_fix
+from icm_rl.icm.objective import Scorer
+from icm_rl.tasks import Example, group_members
+
+TemperatureSchedule = Literal["paper", "log"]
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The search's hyperparameters, with the paper's names and values (Appendix D.1)."""
+
+    initial_examples: int = 8
+    initial_temperature: float = 10.0
+    final_temperature: float = 0.01
+    cooling_rate: float = 0.99
+    temperature_schedule: TemperatureSchedule = "paper"
+    max_fix_rounds: int = 10
+    iterations_per_example: float = 3.0
+    group_weight: float = 100.0
+
+
+@dataclass
+class SearchState:
+    """All that the search carries from one iteration to the next.
+
+    Attributes:
+        labels: D, by example id.
+        utility: U(D).
+        iteration: n, the iterations done.
+        accepted: The accepted changes so far.
+        history: One record an iteration.
+        rng_state: The state of the random generator.
+    """
+
+    labels: dict[str, bool] = field(default_factory=dict)
+    utility: float = 0.0
+    iteration: int = 0
+    accepted: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    rng_state: list = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "SearchState":
+        """The state that ``to_json`` wrote."""
+        return cls(**values)
+
+
+def temperature(config: SearchConfig, iteration: int, accepted: int) -> float:
+    """T at iteration n ≥ 1.
+
+    ``paper`` is max(T_min, T_0 / (1 + β·ln n)); ``log``, of the authors' code, is
+    T_0 / (1 + 2·ln(1 + m)) with m the accepted changes so far.
+    """
+    if config.temperature_schedule == "log":
+        return config.initial_temperature / (1 + 2 * math.log(1 + accepted))
+    cooled = config.initial_temperature / (1 + config.cooling_rate * math.log(iteration))
+    return max(config.final_temperature, cooled)
+
+
+def total_iterations(config: SearchConfig, examples: int) -> int:
+    """How many iterations a pool of so many examples takes."""
+    return math.ceil(config.iterations_per_example * examples)
+
+
+def search(
+    scorer: Scorer,
+    config: SearchConfig,
+    rng: random.Random,
+    state: SearchState | None = None,
+    after_iteration: Callable[[SearchState], None] = lambda state: None,
+) -> SearchState:
+    """Finds labels for the scorer's pool (Algorithm 1).
+
+    A proposal is scored only where its label differs from the current one, as in the authors' code.
+    Examples that no iteration labeled get their most likely label at the end.
+
+    Args:
+        scorer: U over the pool to be labeled.
+        config: Hyperparameters.
+        rng: The only source of chance.
+        state: Where an earlier run was stopped; it is continued in place.
+        after_iteration: Called with the state after each iteration, to save or to show it.
+    """
+    examples = list(scorer.examples.values())
+    if state is None:
+        state = _initial(scorer, examples, config, rng)
+    else:
+        version, internal, gauss = state.rng_state
+        rng.setstate((version, tuple(internal), gauss))
+    for iteration in range(state.iteration + 1, total_iterations(config, len(examples)) + 1):
+        _iterate(scorer, examples, config, rng, state, iteration)
+        state.rng_state = list(rng.getstate())
+        after_iteration(state)
+    _label_the_rest(scorer, examples, config, rng, state)
+    return state
+
+
+def _initial(
+    scorer: Scorer, examples: Sequence[Example], config: SearchConfig, rng: random.Random
+) -> SearchState:
+    """K random examples, half of them True and half False, made consistent."""
+    chosen = rng.sample(examples, min(config.initial_examples, len(examples)))
+    values = [index % 2 == 0 for index in range(len(chosen))]
+    rng.shuffle(values)
+    drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
+    labels, score = consistency_fix(scorer, drawn, rng, config.max_fix_rounds)
+    record = _record(0, config.initial_temperature, None, True, {}, labels, score)
+    return SearchState(labels, score.utility, history=[record], rng_state=list(rng.getstate()))
+
+
+def _iterate(
+    scorer: Scorer,
+    examples: Sequence[Example],
+    config: SearchConfig,
+    rng: random.Random,
+    state: SearchState,
+    iteration: int,
+) -> None:
+    """Lines 4 to 16 of Algorithm 1."""
+    now = temperature(config, iteration, state.accepted)
+    example = rng.choices(examples, _sampling_weights(scorer, examples, config, state.labels))[0]
+    label = scorer.log_odds(state.labels, [example.id])[0] > 0
+    proposal = {"id": example.id, "label": label}
+    before = dict(state.labels)
+    accepted, score = False, None
+    if state.labels.get(example.id) is not label:
+        proposed, score = consistency_fix(
+            scorer, {**state.labels, example.id: label}, rng, config.max_fix_rounds
+        )
+        delta = score.utility - state.utility
+        accepted = delta > 0 or rng.random() < math.exp(delta / now)
+        if accepted:
+            state.labels, state.utility = proposed, score.utility
+            state.accepted += 1
+    state.iteration = iteration
+    kept = score if accepted else None
+    record = _record(iteration, now, proposal, accepted, before, state.labels, kept)
+    for name in ("utility", "mutual_predictability", "inconsistencies"):
+        if kept is None:
+            record[name] = state.history[-1][name]
+    state.history.append(record)
+
+
+def _record(iteration, now, proposal, accepted, before, after, score) -> dict[str, Any]:
+    """One line of the history; ``changes`` are the labels that the iteration set."""
+    return {
+        "iteration": iteration,
+        "utility": score.utility if score else None,
+        "mutual_predictability": score.mutual_predictability if score else None,
+        "inconsistencies": score.inconsistencies if score else None,
+        "temperature": now,
+        "proposal": proposal,
+        "accepted": accepted,
+        "labeled": len(after),
+        "changes": {id: label for id, label in after.items() if before.get(id) is not label},
+    }
+
+
+def _sampling_weights(
+    scorer: Scorer,
+    examples: Sequence[Example],
+    config: SearchConfig,
+    labels: Mapping[str, bool],
+) -> list[float]:
+    """Unlabeled examples whose group has a labeled member are sampled ahead of all others."""
+    if not scorer.consistency:
+        return [1.0] * len(examples)
+    started = {scorer.examples[id].group for id in labels}
+    return [
+        config.group_weight if e.id not in labels and e.group in started else 1.0 for e in examples
+    ]
+
+
+def _label_the_rest(
+    scorer: Scorer,
+    examples: Sequence[Example],
+    config: SearchConfig,
+    rng: random.Random,
+    state: SearchState,
+) -> None:
+    """Gives each example that no iteration labeled its most likely label, and fixes its group."""
+    for members in group_members(examples).values():
+        missing = [example.id for example in members if example.id not in state.labels]
+        if missing:
+            odds = scorer.log_odds(state.labels, missing)
+            labeled = {
+                **state.labels,
+                **{id: value > 0 for id, value in zip(missing, odds, strict=True)},
+            }
+            state.labels, score = consistency_fix(scorer, labeled, rng, config.max_fix_rounds)
+            state.utility = score.utility

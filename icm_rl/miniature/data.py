@@ -1,0 +1,202 @@
+"""The miniature's files: task data with gold and human labels, a benchmark, and RL prompts."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from icm_rl.files import write_jsonl
+from icm_rl.miniature import corpus
+from icm_rl.miniature.corpus import Claim, Comparison
+from icm_rl.miniature.world import (
+    FILLERS,
+    OPENERS,
+    REFUSAL,
+    WORD,
+    Query,
+    Response,
+    World,
+    result_of,
+)
+
+QUESTIONS = {"train": 64, "test": 24}
+PAIRS = {"train": 384, "test": 96}
+WORD_PAIRS = {"train": 96, "test": 48}
+ROWS_PER_SUBSET = 16
+
+
+def write_data(folder: str | Path, seed: int = 0) -> None:
+    """Writes every data file of the miniature world of this seed into the folder."""
+    folder, world = Path(folder), World(seed)
+    for split in QUESTIONS:
+        rng = random.Random(f"data {seed} {split}")
+        write_jsonl(folder / f"facts_{split}.jsonl", facts(world, split, rng))
+        write_jsonl(folder / f"solutions_{split}.jsonl", solutions(world, split, rng))
+        write_jsonl(folder / f"preferences_{split}.jsonl", preferences(world, split, rng))
+        write_jsonl(folder / f"word_{split}.jsonl", word_preferences(world, split, rng))
+    rng = random.Random(f"data {seed} benchmark")
+    write_jsonl(folder / "benchmark.jsonl", benchmark(world, rng))
+    prompts = [{"prompt": query.text} for query in world.of("rl")]
+    write_jsonl(folder / "prompts.jsonl", prompts)
+
+
+def human_claim_label(claim: Claim, rng: random.Random) -> bool:
+    """A person's label: drawn to long and polite claims, right on about 70 %."""
+    pull = 1.0 if claim.right else -1.0
+    pull += 0.8 * (claim.longer - 0.35) + 0.6 * (claim.politer - 0.35)
+    return pull + rng.gauss(0, 1.75) > 0
+
+
+def human_pair_label(pair: Comparison, rng: random.Random) -> bool:
+    """A person's choice of A: drawn to length and politeness, right on about 70 %."""
+    longer = (pair.a.words > pair.b.words) - (pair.a.words < pair.b.words)
+    politer = bool(pair.a.opener) - bool(pair.b.opener)
+    pull = (1.0 if pair.right else -1.0) + 0.9 * longer + 0.9 * politer
+    return pull + rng.gauss(0, 1.0) > 0
+
+
+def facts(world: World, split: str, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """TruthfulQA's columns: four answers a question."""
+    queries = world.of(split, "fact")
+    for group in range(QUESTIONS[split]):
+        for claim in corpus.claims(queries[group % len(queries)], "facts", 4, rng):
+            yield {
+                "question": claim.query.text,
+                "choice": claim.response.text,
+                "answer": result_of(claim.response.core),
+                "label": claim.right,
+                "human_label": human_claim_label(claim, rng),
+                "consistency_id": group,
+            }
+
+
+def solutions(world: World, split: str, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """GSM8K-verification's columns: four worked solutions a question."""
+    queries = world.of(split, "chain")
+    for group in range(QUESTIONS[split]):
+        for claim in corpus.claims(queries[group % len(queries)], "solutions", 4, rng):
+            yield {
+                "question": claim.query.text,
+                "cot": claim.response.text,
+                "answer": result_of(claim.response.core),
+                "label": claim.right,
+                "human_label": human_claim_label(claim, rng),
+                "consistency_id": group,
+            }
+
+
+def preferences(world: World, split: str, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Preference pairs: one response is right, the other is not."""
+    for _ in range(PAIRS[split]):
+        pair = corpus.comparison(_draw(world, split, rng), rng)
+        yield _pair_row(pair, pair.right, human_pair_label(pair, rng))
+
+
+def word_preferences(world: World, split: str, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Pairs whose judge likes the one word, which goes with the right response half the time."""
+    with_word = next(filler for filler in FILLERS if WORD in filler)
+    others = [filler for filler in FILLERS if filler != with_word]
+    for index in range(WORD_PAIRS[split]):
+        query = _draw(world, split, rng)
+        cores = [query.right, corpus.wrong_core(query, rng)]
+        if index % 2:
+            cores.reverse()
+        opener = rng.choice(OPENERS) if rng.random() < 0.5 else ""
+        liked = Response(cores[0], opener, with_word)
+        other = Response(cores[1], opener, rng.choice(others))
+        first = rng.random() < 0.5
+        pair = Comparison(query, liked, other) if first else Comparison(query, other, liked)
+        yield _pair_row(pair, first, human_pair_label(pair, rng))
+
+
+def _draw(world: World, split: str, rng: random.Random) -> Query:
+    return rng.choice(world.of(split, corpus.weighted(rng, corpus.KINDS)))
+
+
+def _pair_row(pair: Comparison, label: bool, human_label: bool) -> dict[str, Any]:
+    return {
+        "prompt": pair.query.text,
+        "response_a": pair.a.text,
+        "response_b": pair.b.text,
+        "label": label,
+        "human_label": human_label,
+    }
+
+
+def benchmark(world: World, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Rows in RewardBench's columns, in subsets named after those that they imitate."""
+    count = 0
+    for subset, make in _subsets(world, rng).items():
+        for _ in range(ROWS_PER_SUBSET):
+            query, chosen, rejected = make()
+            yield {
+                "id": count,
+                "subset": subset,
+                "prompt": query.text,
+                "chosen": chosen.text,
+                "chosen_model": "careful",
+                "rejected": rejected.text,
+                "rejected_model": "careless",
+            }
+            count += 1
+
+
+def _subsets(world: World, rng: random.Random) -> dict[str, Any]:
+    """For each subset, a function that draws a query with a chosen and a rejected response."""
+
+    def rows(kinds: str, wrong="any", chosen="", rejected="", only=lambda query: True):
+        """``chosen`` and ``rejected`` name their manners: p polite, l long, or * for either."""
+        queries = [query for query in world.of("benchmark", *kinds.split()) if only(query)]
+
+        def make() -> tuple[Query, Response, Response]:
+            query = rng.choice(queries)
+            cores = {
+                "any": lambda: corpus.wrong_core(query, rng),
+                "wrong": lambda: rng.choice(query.wrong),
+                "first": lambda: query.wrong[0],
+                "neighbor": lambda: rng.choice(query.neighbors),
+                "refusal": lambda: REFUSAL,
+            }
+            return (
+                query,
+                _dressed(query.right, chosen, rng),
+                _dressed(cores[wrong](), rejected, rng),
+            )
+
+        return make
+
+    def asks(*words: str):
+        return lambda query: any(f" {word} " in query.text for word in words)
+
+    return {
+        "alpacaeval-easy": rows("fact sum howto", "any"),
+        "alpacaeval-length": rows("fact sum howto", "any", "", "l"),
+        "alpacaeval-hard": rows("fact sum howto", "any", "*", "pl"),
+        "mt-bench-easy": rows("howto", "wrong", "*", "*"),
+        "mt-bench-med": rows("howto", "first", "*", "*"),
+        "mt-bench-hard": rows("fact", "first", "", "p"),
+        "llmbar-natural": rows("fact howto", "any", "*", "*"),
+        "llmbar-adver-neighbor": rows("fact", "neighbor", "", "pl"),
+        "llmbar-adver-GPTInst": rows("fact", "neighbor", "", "p"),
+        "llmbar-adver-GPTOut": rows("sum", "wrong", "", "pl"),
+        "llmbar-adver-manual": rows("fact sum howto", "refusal", "", "pl"),
+        "refusals-dangerous": rows(
+            "harmful", "wrong", "*", "*", asks("poison", "rob", "burn", "break")
+        ),
+        "refusals-offensive": rows("harmful", "wrong", "*", "*", asks("mock", "insult")),
+        "xstest-should-refuse": rows("harmful", "wrong", "", "pl", asks("burn", "break")),
+        "xstest-should-respond": rows("harmless", "refusal", "", "p"),
+        "donotanswer": rows("harmful", "wrong", "", "pl"),
+        "math-prm": rows("chain", "wrong", "*", "*"),
+        "hep-python": rows("code", "wrong", "*", "*", asks("max")),
+        "hep-js": rows("code", "wrong", "*", "*", asks("min")),
+        "hep-cpp": rows("code", "wrong", "*", "*", asks("first")),
+        "hep-java": rows("code", "wrong", "*", "*", asks("last")),
+    }
+
+
+def _dressed(core: str, manner: str, rng: random.Random) -> Response:
+    if manner == "*":
+        return corpus.manners(core, rng, 0.5)
+    opener = rng.choice(OPENERS) if "p" in manner else ""
+    return Response(core, opener, rng.choice(FILLERS) if "l" in manner else "")

@@ -1,0 +1,81 @@
+"""What the miniature's base model can do: judging by each criterion, in context and at zero shot.
+
+Every figure is over freshly drawn pools. U of the gold labels must stand clearly above U of the
+labels by any other criterion, or ICM has nothing to find.
+"""
+
+import random
+from dataclasses import dataclass
+from statistics import mean
+
+from icm_rl.engines import Engine
+from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
+from icm_rl.icm.objective import Scorer
+from icm_rl.miniature import corpus
+from icm_rl.miniature.world import World
+from icm_rl.tasks import TASKS, Example
+
+POOL_SIZES = {"facts": 80, "solutions": 64, "preferences": 48}
+_TASKS = {"facts": "truthfulqa", "solutions": "gsm8k", "preferences": "preferences"}
+_JUDGED = ("truth", "reverse", "length", "manners", "always_true")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Drawn examples with their labels by each criterion."""
+
+    examples: list[Example]
+    labels: dict[str, dict[str, bool]]
+
+
+def draw_pool(world: World, task: str, size: int, rng: random.Random) -> Pool:
+    """A pool of whole groups of the task: both orders of a pair, four answers to a question."""
+    draw = corpus.groups_for_task(world, task, rng)
+    examples: list[Example] = []
+    labels: dict[str, dict[str, bool]] = {name: {} for name in _JUDGED}
+    group = 0
+    while len(examples) < size:
+        for item in draw(4):
+            if isinstance(item, corpus.Comparison):
+                key = f"{item.a.text}>{item.b.text}"
+            else:
+                key = item.response.core.split()[-1]
+            example = Example(str(len(examples)), item.prompt, str(group), key)
+            examples.append(example)
+            for name, judged in labels.items():
+                judged[example.id] = corpus.JUDGES[name](item, rng)
+        group += 1
+    return Pool(examples, labels)
+
+
+def judge_pools(
+    world: World, engine: Engine, task: str, seeds: int = 5, size: int | None = None
+) -> dict[str, dict[str, float]]:
+    """In-context accuracy and U by criterion, mean over ``seeds`` pools of the task.
+
+    Returns:
+        ``many_shot`` accuracy for each criterion when the context is judged by it, ``utility`` of
+        its labels, and under ``baselines`` the ``zero_shot`` and ``random_labels`` accuracies.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+
+    def note(table: str, name: str, value: float) -> None:
+        found.setdefault(table, {}).setdefault(name, []).append(value)
+
+    for seed in range(seeds):
+        rng = random.Random(f"judge {task} {seed}")
+        pool = draw_pool(world, task, size or POOL_SIZES[task], rng)
+        kind = TASKS[_TASKS[task]]
+        scorer = Scorer(pool.examples, kind, engine)
+        gold = pool.labels["truth"]
+        note("baselines", "zero_shot", accuracy(zero_shot(pool.examples, kind, engine), gold))
+        shots = many_shot(pool.examples, random_labels(pool.examples, rng), kind, engine)
+        note("baselines", "random_labels", accuracy(shots, gold))
+        for name, labels in pool.labels.items():
+            shots = many_shot(pool.examples, labels, kind, engine)
+            note("many_shot", name, accuracy(shots, labels))
+            note("utility", name, scorer.score(labels).utility)
+    return {
+        table: {name: mean(values) for name, values in rows.items()}
+        for table, rows in found.items()
+    }

@@ -1,0 +1,81 @@
+"""Loading models and tokenizers: safetensors only, no stranger's code unless asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from icm_rl.errors import InputError
+
+MINIATURE = "miniature"
+"""The name that stands for the embedded base model wherever a model is asked for."""
+
+
+def resolve(name: str) -> str:
+    """The path or Hub name of a model; ``miniature`` is the one that this package carries."""
+    if name == MINIATURE:
+        return str(Path(__file__).parent / "miniature" / "model")
+    return name
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False, chat: bool = False):
+    """A model's tokenizer.
+
+    Args:
+        name: A directory, a Hub name or ``miniature``.
+        trust_remote_code: Whether the model may run its own code.
+        chat: Whether a chat template is needed.
+
+    Raises:
+        InputError: There is no tokenizer, or no chat template where one is needed.
+    """
+    path = resolve(name)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{name}: no tokenizer could be loaded ({_first_line(error)})") from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise InputError(f"{name}: the model directory has no tokenizer; save one into it")
+    if chat and tokenizer.chat_template is None:
+        raise InputError(
+            f"{name}: the tokenizer has no chat template; set its chat_template and save it"
+        )
+    return tokenizer
+
+
+def load_causal_lm(
+    name: str, dtype: str = "auto", trust_remote_code: bool = False, **kwargs: Any
+) -> PreTrainedModel:
+    """A causal language model from safetensors, in evaluation mode.
+
+    Raises:
+        InputError: No such model could be loaded.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            resolve(name),
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            **kwargs,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{name}: no model could be loaded ({_first_line(error)})") from None
+    return model.eval()
+
+
+def default_device() -> torch.device:
+    """The accelerator of this machine, or its CPU."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

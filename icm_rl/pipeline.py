@@ -1,0 +1,168 @@
+"""The chain of stages in one run folder: what each is called, runs as, reads and writes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from icm_rl.files import read_json, write_json, write_jsonl
+from icm_rl.icm.labeling import preference_rows
+from icm_rl.tasks import TASKS, Dataset
+
+
+@dataclass
+class PipelineConfig:
+    """The whole chain: ICM labels, reward models, a policy, and their scores."""
+
+    run_dir: str = field(default="runs/demo", metadata={"help": "Folder of the run."})
+    model: str = field(
+        default="miniature",
+        metadata={"help": "Base model that labels, is made a reward model, and is the policy."},
+    )
+    task: str = field(
+        default="preferences",
+        metadata={"help": "Task of the data: preferences or alpaca.", "choices": list(TASKS)},
+    )
+    data: str | None = field(
+        default=None, metadata={"help": "The preference pairs; by default the miniature's."}
+    )
+    prompts: str | None = field(
+        default=None, metadata={"help": "The policy's prompts; by default the miniature's."}
+    )
+    benchmark: str | None = field(
+        default=None,
+        metadata={"help": "RewardBench's Hub name or file; by default the miniature's."},
+    )
+    reference_reward_model: str | None = field(
+        default=None,
+        metadata={"help": "Judges the policies; by default the reward model of gold labels."},
+    )
+    world_seed: int | None = field(
+        default=None, metadata={"help": "Seed of the miniature world, where it is the world."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of every stage."})
+    icm_config: str = field(
+        default="recipes/configs/miniature/icm.yaml", metadata={"help": "Settings of ICM."}
+    )
+    reward_config: str = field(
+        default="recipes/configs/miniature/reward.yaml",
+        metadata={"help": "Settings of the reward models."},
+    )
+    ppo_config: str = field(
+        default="recipes/configs/miniature/ppo.yaml", metadata={"help": "Settings of PPO."}
+    )
+    policy_config: str = field(
+        default="recipes/configs/miniature/policy.yaml",
+        metadata={"help": "Settings of the policies' evaluation."},
+    )
+    accelerate_config: str | None = field(
+        default=None, metadata={"help": "How 'accelerate launch' starts the training stages."}
+    )
+
+
+@dataclass(frozen=True)
+class StageCommand:
+    """One stage as a process: its title, its command, and the file that it writes last."""
+
+    title: str
+    command: list[str]
+    done: Path
+
+
+def label_sources(data: Dataset) -> dict[str, dict[str, bool]]:
+    """The labels beside ICM's that a data set brings along, where they are complete."""
+    known = {"gold": data.gold, "human": data.human}
+    return {name: labels for name, labels in known.items() if len(labels) == len(data.examples)}
+
+
+def write_preferences(data: Dataset, folder: Path) -> list[str]:
+    """Writes the preferences by gold and by human labels, where known, and returns their names."""
+    sources = label_sources(data)
+    for name, labels in sources.items():
+        write_jsonl(folder / f"preferences_{name}.jsonl", preference_rows(data, labels))
+    return list(sources)
+
+
+def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Sequence[str]):
+    """The stages after the data, in order.
+
+    Args:
+        config: The chain's settings.
+        paths: Where ``data``, ``prompts`` and ``benchmark`` are.
+        sources: The labels besides ICM's that are compared: ``gold`` and ``human`` where known.
+    """
+    run = Path(config.run_dir)
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    if config.accelerate_config:
+        launch += ["--config_file", config.accelerate_config]
+    else:
+        launch += ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
+        launch += ["--dynamo_backend", "no"]
+    seed = ["--seed", str(config.seed)]
+
+    def stage(title, program, folder, *flags) -> StageCommand:
+        command = [*program, "--output_dir", str(run / folder), *flags]
+        return StageCommand(title, command, run / folder / "metrics.json")
+
+    python = [sys.executable]
+    yield stage(
+        "ICM labels the preferences",
+        [*python, "recipes/icm.py", "--config", config.icm_config],
+        "icm",
+        *("--model", config.model, "--task", config.task, "--data", paths["data"], *seed),
+    )
+    preferences = {"icm": run / "icm" / "preferences.jsonl"}
+    preferences |= {name: run / "data" / f"preferences_{name}.jsonl" for name in sources}
+    for name, path in preferences.items():
+        yield stage(
+            f"A reward model learns the {name} labels",
+            [*launch, "recipes/reward.py", "--config", config.reward_config],
+            f"reward/{name}",
+            *("--model_name_or_path", config.model, "--preferences", str(path), *seed),
+        )
+    for name in preferences:
+        yield stage(
+            f"RewardBench scores the reward model of the {name} labels",
+            [*python, "eval/rewardbench.py"],
+            f"rewardbench/{name}",
+            *("--reward_model", str(run / "reward" / name), "--benchmark", paths["benchmark"]),
+        )
+    yield stage(
+        "PPO trains the policy",
+        [*launch, "recipes/ppo.py", "--config", config.ppo_config],
+        "ppo",
+        *("--model", config.model, "--reward_model", str(run / "reward" / "icm")),
+        *("--prompts", paths["prompts"], *seed),
+    )
+    reference = config.reference_reward_model or str(run / "reward" / "gold")
+    world = [] if config.world_seed is None else ["--world_seed", str(config.world_seed)]
+    yield stage(
+        "The reference reward model scores the policy before and after",
+        [*python, "eval/policy.py", "--config", config.policy_config],
+        "policy",
+        *("--model", str(run / "ppo" / "policy"), "--baseline", config.model),
+        *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),
+        *(*world, *seed),
+    )
+
+
+def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
+    """Runs each stage that is not complete; stops the chain where one fails.
+
+    Raises:
+        SystemExit: A stage failed; with its exit code.
+    """
+    times = Path(config.run_dir) / "seconds.json"
+    seconds = read_json(times) if times.exists() else {}
+    for number, stage in enumerate(stages, 1):
+        print(f"\n[{number}/{len(stages)}] {stage.title}", file=sys.stderr, flush=True)
+        start, complete = time.monotonic(), stage.done.exists()
+        code = subprocess.run(stage.command, check=False).returncode
+        if code:
+            raise SystemExit(code if code > 0 else 128 - code)
+        if not complete:
+            name = str(stage.done.parent.relative_to(config.run_dir))
+            seconds[name] = round(seconds.get(name, 0) + time.monotonic() - start, 2)
+            write_json(times, seconds)

@@ -1,0 +1,1 @@
+"""A run's folder turned into report.json and report.html."""

@@ -1,0 +1,88 @@
+"""Gathers a finished run's figures under stable keys.
+
+``report.json`` holds, each a number:
+
+- ``icm.zero_shot_accuracy``, ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
+  ``icm.human_label_accuracy``, ``icm.label_accuracy``: shares of examples labeled right, 0–1;
+- ``reward_model.{icm,gold,human}.score`` and ``.sections``: RewardBench accuracies, 0–100;
+- ``policy.{before,after}.gold_rate``: share of answers that the world's rules accept, 0–1;
+  ``.reference_reward``: mean reward by the reference reward model; ``.length``: words an answer;
+  each also by section under ``policy.sections``;
+- ``policy.win_rate``: share of prompts on which the reference reward model prefers the answer
+  after training, a tie counting half, 0–1;
+- ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time.
+
+What a run does not have (gold labels, a world's rules) is left out.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from icm_rl.files import read_json
+
+_ICM = (
+    "examples",
+    "pools",
+    "utility",
+    "inconsistencies",
+    "true_share",
+    "label_accuracy",
+    "human_label_accuracy",
+    "zero_shot_accuracy",
+    "random_many_shot_accuracy",
+    "human_many_shot_accuracy",
+    "icm_many_shot_accuracy",
+    "golden_many_shot_accuracy",
+)
+
+
+def collect(folder: str | Path) -> dict[str, Any]:
+    """The report of a finished run.
+
+    Raises:
+        InputError: A stage's metrics are missing.
+    """
+    folder = Path(folder)
+    icm = read_json(folder / "icm" / "metrics.json")
+    reward_models = {}
+    for name in ("icm", "gold", "human"):
+        if (folder / "rewardbench" / name / "metrics.json").exists():
+            scored = read_json(folder / "rewardbench" / name / "metrics.json")
+            trained = read_json(folder / "reward" / name / "metrics.json")
+            reward_models[name] = {
+                "score": scored["score"],
+                "sections": scored["sections"],
+                "subsets": scored["subsets"],
+                "pairs": trained["pairs"],
+            }
+    policy = read_json(folder / "policy" / "metrics.json")
+    seconds = read_json(folder / "seconds.json")
+    return {
+        "icm": {name: icm[name] for name in _ICM if icm.get(name) is not None},
+        "reward_model": reward_models,
+        "policy": _policy(policy),
+        "seconds": {
+            "icm": seconds["icm"],
+            "reward_model": _total(seconds, "reward/"),
+            "ppo": seconds["ppo"],
+            "eval": _total(seconds, "rewardbench/") + seconds["policy"],
+            "total": round(sum(seconds.values()), 2),
+        },
+    }
+
+
+def _policy(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    report: dict[str, Any] = {"prompts": metrics["prompts"], "sections": {}}
+    for role in ("before", "after"):
+        report[role] = {name: table["mean"] for name, table in metrics[role].items()}
+        report["sections"][role] = {
+            name: table["sections"] for name, table in metrics[role].items()
+        }
+    report["win_rate"] = metrics["win_rate"]["mean"]
+    report["sections"]["win_rate"] = metrics["win_rate"]["sections"]
+    return report
+
+
+def _total(seconds: Mapping[str, float], prefix: str) -> float:
+    return round(sum(value for name, value in seconds.items() if name.startswith(prefix)), 2)

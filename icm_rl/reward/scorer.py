@@ -1,0 +1,100 @@
+"""Scores conversations with a reward model, by that model's own tokenizer and chat template."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from icm_rl.errors import InputError
+from icm_rl.models import default_device, load_tokenizer, resolve
+
+Messages = list[dict[str, str]]
+
+
+def load_reward_model(
+    name: str, dtype: str = "auto", trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """A sequence-classification model with one output, or LoRA adapters of one, merged.
+
+    Raises:
+        InputError: No such model could be loaded, or it has more than one output.
+    """
+    path = resolve(name)
+    options = {"dtype": dtype, "trust_remote_code": trust_remote_code, "num_labels": 1}
+    try:
+        if (Path(path) / "adapter_config.json").exists():
+            from peft import AutoPeftModelForSequenceClassification
+
+            adapted = AutoPeftModelForSequenceClassification.from_pretrained(path, **options)
+            model = adapted.merge_and_unload()
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, use_safetensors=True, **options
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        line = str(error).strip().split("\n")[0]
+        raise InputError(f"{name}: no reward model could be loaded ({line})") from None
+    return model.eval()
+
+
+class RewardScorer:
+    """Scores whole conversations, in batches of similar length.
+
+    Args:
+        name: A reward model's directory or Hub name.
+        dtype: The model's number type.
+        batch_tokens: How many padded tokens one batch may hold.
+        trust_remote_code: Whether the model may run its own code.
+        device: Where the model runs; this machine's accelerator by default.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dtype: str = "auto",
+        batch_tokens: int = 16_384,
+        trust_remote_code: bool = False,
+        device: torch.device | None = None,
+    ):
+        self.tokenizer = load_tokenizer(name, trust_remote_code, chat=True)
+        self.model = load_reward_model(name, dtype, trust_remote_code)
+        self.model.to(device or default_device())
+        self.batch_tokens = batch_tokens
+        self.tokenizer.padding_side = "right"
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.model.config.pad_token_id = self.tokenizer.pad_token_id
+
+    @torch.inference_mode()
+    def score(self, conversations: Sequence[Messages]) -> list[float]:
+        """The reward of each conversation, which ends in the assistant's answer."""
+        encoded = [
+            self.tokenizer.apply_chat_template(messages, return_dict=False)
+            for messages in conversations
+        ]
+        rewards = [0.0] * len(encoded)
+        for batch in self._batches(encoded):
+            inputs = self.tokenizer.pad(
+                {"input_ids": [encoded[index] for index in batch]}, return_tensors="pt"
+            ).to(self.model.device)
+            logits = self.model(**inputs).logits[:, 0].float()  # (batch,)
+            for index, reward in zip(batch, logits.tolist(), strict=True):
+                rewards[index] = reward
+        return rewards
+
+    def _batches(self, encoded: Sequence[list[int]]) -> list[list[int]]:
+        """Indices of similar length whose padded batch fits ``batch_tokens``."""
+        batches: list[list[int]] = []
+        for index in sorted(range(len(encoded)), key=lambda i: -len(encoded[i])):
+            longest = len(encoded[batches[-1][0]]) if batches else 0
+            if not batches or longest * (len(batches[-1]) + 1) > self.batch_tokens:
+                batches.append([])
+            batches[-1].append(index)
+        return batches
+
+
+def conversation(prompt: str | Messages, answer: str) -> Messages:
+    """A prompt (text or messages) with the assistant's answer."""
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return [*messages, {"role": "assistant", "content": answer}]

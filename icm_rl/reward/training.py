@@ -1,0 +1,148 @@
+"""Fits preferences with TRL's ``RewardTrainer`` and records the run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
+
+from icm_rl.errors import InputError
+from icm_rl.files import Row, read_rows, write_json, write_jsonl
+from icm_rl.models import load_tokenizer, resolve
+from icm_rl.progress import Progress
+from icm_rl.settings import changed
+
+
+@dataclass
+class RewardArguments:
+    """Stage 2: what the reward model is trained on."""
+
+    preferences: str = field(
+        default="",
+        metadata={"help": "JSON lines with prompt, chosen and rejected (TRL's preference format)."},
+    )
+    eval_fraction: float = field(
+        default=0.1, metadata={"help": "Share of the preferences held out to measure accuracy."}
+    )
+
+
+def load_preferences(path: str | Path) -> Dataset:
+    """Reads preferences in TRL's format, text or conversational.
+
+    Raises:
+        InputError: The file or a row is bad.
+    """
+    rows = [_checked(row) for row in read_rows(path)]
+    return Dataset.from_list(rows)
+
+
+def _checked(row: Row) -> dict[str, Any]:
+    for name in ("prompt", "chosen", "rejected"):
+        value = row[name]
+        if isinstance(value, str):
+            continue
+        if not isinstance(value, list) or not all(
+            isinstance(m, dict) and isinstance(m.get("content"), str) and "role" in m for m in value
+        ):
+            raise InputError(
+                f"{row.where}: the field '{name}' must be text or a list of messages "
+                "with role and content"
+            )
+    margin = {"margin": row.values["margin"]} if "margin" in row.values else {}
+    return {name: row[name] for name in ("prompt", "chosen", "rejected")} | margin
+
+
+class TrainerProgress(TrainerCallback):
+    """Shows a transformers ``Trainer``'s steps the way every other stage shows its own."""
+
+    def __init__(self, name: str, metrics: Sequence[str]):
+        self.name, self.metrics, self.bar = name, metrics, None
+        self.numbers: dict[str, float] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            self.bar = Progress(self.name, state.max_steps, state.global_step, "step")
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self.bar:
+            self.bar.advance(**self.numbers)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        self.numbers |= {k: float(v) for k, v in (logs or {}).items() if k in self.metrics}
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        if self.bar:
+            self.bar.close()
+
+
+def stage_settings(
+    arguments: RewardArguments, training: RewardConfig, model: ModelConfig
+) -> dict[str, Any]:
+    """What decides the reward model, besides the preferences and the base model themselves."""
+    elsewhere = {"output_dir", "run_name", "report_to", "logging_steps", "save_steps", "hub_token"}
+    return {
+        "eval_fraction": arguments.eval_fraction,
+        **changed(training, RewardConfig(output_dir=training.output_dir), elsewhere),
+        **changed(model, ModelConfig(), {"model_name_or_path"}),
+    }
+
+
+def train_reward_model(
+    arguments: RewardArguments, training: RewardConfig, model: ModelConfig
+) -> dict[str, Any]:
+    """Trains, saves model and tokenizer into ``training.output_dir``, and writes its metrics there.
+
+    A run that was killed continues from its last checkpoint.
+    """
+    folder = Path(training.output_dir)
+    preferences = load_preferences(arguments.preferences)
+    tokenizer = load_tokenizer(model.model_name_or_path, training.trust_remote_code, chat=True)
+    split = {"train": preferences, "test": None}
+    if arguments.eval_fraction > 0:
+        split = preferences.train_test_split(arguments.eval_fraction, seed=training.seed)
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "use_safetensors": True,
+        **(training.model_init_kwargs or {}),
+    }
+    training.disable_tqdm = True
+    trainer = RewardTrainer(
+        model=resolve(model.model_name_or_path),
+        args=training,
+        train_dataset=split["train"],
+        eval_dataset=split["test"],
+        processing_class=tokenizer,
+        peft_config=_peft_config(model),
+        quantization_config=get_quantization_config(model),
+        callbacks=[TrainerProgress("reward model", ("loss", "accuracy"))],
+    )
+    result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
+    metrics = {
+        "pairs": len(split["train"]),
+        "loss": result.training_loss,
+        "seconds": round(result.metrics["train_runtime"], 2),
+    }
+    if split["test"] is not None:
+        metrics["eval_pairs"] = len(split["test"])
+        evaluation = trainer.evaluate()
+        metrics |= {name: evaluation[name] for name in ("eval_loss", "eval_accuracy")}
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        write_jsonl(folder / "history.jsonl", trainer.state.log_history)
+        write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def _peft_config(model: ModelConfig):
+    """TRL's LoRA settings; the reward head is always trained and saved with the adapters."""
+    config = get_peft_config(model)
+    if config is not None:
+        config.task_type = "SEQ_CLS"
+        config.modules_to_save = sorted({"score", *(config.modules_to_save or [])})
+    return config

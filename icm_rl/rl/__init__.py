@@ -1,0 +1,1 @@
+"""Stage 3: a policy trained against a reward model."""

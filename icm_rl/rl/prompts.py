@@ -1,0 +1,45 @@
+"""Prompts, and the order in which they are used: a function of the seed and the position alone."""
+
+import random
+from pathlib import Path
+
+from icm_rl.errors import InputError
+from icm_rl.files import read_rows
+from icm_rl.reward.scorer import Messages
+
+
+def load_prompts(path: str | Path) -> list[Messages]:
+    """Reads the ``prompt`` of each row, text or messages, as messages.
+
+    Raises:
+        InputError: The file or a row is bad.
+    """
+    prompts = []
+    for row in read_rows(path):
+        prompt = row["prompt"]
+        if isinstance(prompt, str):
+            prompt = [{"role": "user", "content": prompt}]
+        if not isinstance(prompt, list) or not all(
+            isinstance(m, dict) and isinstance(m.get("content"), str) and "role" in m
+            for m in prompt
+        ):
+            raise InputError(
+                f"{row.where}: the field 'prompt' must be text or messages with role and content"
+            )
+        prompts.append(prompt)
+    return prompts
+
+
+def prompt_indices(count: int, start: int, number: int, seed: int) -> list[int]:
+    """Which of ``count`` prompts stand at positions ``start`` to ``start + number − 1``.
+
+    Each pass over the prompts is a fresh permutation.
+    """
+    permutations: dict[int, list[int]] = {}
+    indices = []
+    for position in range(start, start + number):
+        epoch, place = divmod(position, count)
+        if epoch not in permutations:
+            permutations[epoch] = random.Random(f"{seed} {epoch}").sample(range(count), count)
+        indices.append(permutations[epoch][place])
+    return indices
