@@ -1,1 +1,1 @@
-"""Reward models and assistants without human labels: ICM labels, a reward model, PPO, RewardBench."""
+"""Reward models and assistants without human labels, from ICM labels to RewardBench."""

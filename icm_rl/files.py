@@ -1,4 +1,4 @@
-"""Reading with line numbers, writing under a temporary name, and the identity of a stage's inputs."""
+"""Reading with line numbers, writing whole files, and the identity of a stage's inputs."""
 
 import hashlib
 import json
@@ -42,6 +42,22 @@ class Row:
             raise InputError(f"{self.where}: the field '{field}' must be text, not {value!r}")
         return str(value)
 
+    def messages(self, field: str, role: str) -> list[dict[str, str]]:
+        """The field's value as chat messages; text is one message of the given role.
+
+        Raises:
+            InputError: The field is missing or holds something else.
+        """
+        value = self[field]
+        if isinstance(value, str):
+            return [{"role": role, "content": value}]
+        if isinstance(value, list) and value and all(map(_is_message, value)):
+            return value
+        raise InputError(
+            f"{self.where}: the field '{field}' must be text or a list of messages, each with "
+            "role and content"
+        )
+
     def id(self, index: int) -> str:
         """The row's ``id``, or its number in the file, counted from 0, where it has none."""
         return self.text("id") if "id" in self.values else str(index)
@@ -61,6 +77,12 @@ class Row:
                 "(true, false, 1, 0); correct it or remove the field"
             )
         return bool(value)
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), str) for name in ("role", "content")
+    )
 
 
 def read_rows(path: str | Path) -> list[Row]:

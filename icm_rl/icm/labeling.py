@@ -21,7 +21,7 @@ from icm_rl.icm.search import (
     total_iterations,
 )
 from icm_rl.progress import Progress
-from icm_rl.tasks import TASKS, Dataset, Example, Task
+from icm_rl.tasks import TASKS, Dataset, Example, Task, group_members
 
 _SECONDS_BETWEEN_SAVES = 2.0
 

@@ -63,7 +63,7 @@ def results_table(report: Mapping[str, Any]) -> str:
 
 
 def write_report(folder: str | Path, report: Mapping[str, Any]) -> None:
-    """Writes ``report.json`` and the self-contained ``report.html`` into a finished run's folder."""
+    """Writes ``report.json`` and the self-contained ``report.html`` into a run's folder."""
     folder = Path(folder)
     write_json(folder / "report.json", report)
     history = [dict(row.values) for row in read_rows(folder / "icm" / "history.jsonl")]

@@ -10,7 +10,6 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
 
-from icm_rl.errors import InputError
 from icm_rl.files import Row, read_rows, write_json, write_jsonl
 from icm_rl.models import load_tokenizer, resolve
 from icm_rl.progress import Progress
@@ -31,29 +30,18 @@ class RewardArguments:
 
 
 def load_preferences(path: str | Path) -> Dataset:
-    """Reads preferences in TRL's format, text or conversational.
+    """Reads preferences in TRL's format, text or conversational, as conversations.
 
     Raises:
         InputError: The file or a row is bad.
     """
-    rows = [_checked(row) for row in read_rows(path)]
-    return Dataset.from_list(rows)
+    return Dataset.from_list([_conversational(row) for row in read_rows(path)])
 
 
-def _checked(row: Row) -> dict[str, Any]:
-    for name in ("prompt", "chosen", "rejected"):
-        value = row[name]
-        if isinstance(value, str):
-            continue
-        if not isinstance(value, list) or not all(
-            isinstance(m, dict) and isinstance(m.get("content"), str) and "role" in m for m in value
-        ):
-            raise InputError(
-                f"{row.where}: the field '{name}' must be text or a list of messages "
-                "with role and content"
-            )
-    margin = {"margin": row.values["margin"]} if "margin" in row.values else {}
-    return {name: row[name] for name in ("prompt", "chosen", "rejected")} | margin
+def _conversational(row: Row) -> dict[str, Any]:
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    margin = {"margin": row["margin"]} if "margin" in row.values else {}
+    return {name: row.messages(name, role) for name, role in roles.items()} | margin
 
 
 class TrainerProgress(TrainerCallback):

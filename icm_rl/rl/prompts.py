@@ -3,7 +3,6 @@
 import random
 from pathlib import Path
 
-from icm_rl.errors import InputError
 from icm_rl.files import read_rows
 from icm_rl.reward.scorer import Messages
 
@@ -14,20 +13,7 @@ def load_prompts(path: str | Path) -> list[Messages]:
     Raises:
         InputError: The file or a row is bad.
     """
-    prompts = []
-    for row in read_rows(path):
-        prompt = row["prompt"]
-        if isinstance(prompt, str):
-            prompt = [{"role": "user", "content": prompt}]
-        if not isinstance(prompt, list) or not all(
-            isinstance(m, dict) and isinstance(m.get("content"), str) and "role" in m
-            for m in prompt
-        ):
-            raise InputError(
-                f"{row.where}: the field 'prompt' must be text or messages with role and content"
-            )
-        prompts.append(prompt)
-    return prompts
+    return [row.messages("prompt", "user") for row in read_rows(path)]
 
 
 def prompt_indices(count: int, start: int, number: int, seed: int) -> list[int]:

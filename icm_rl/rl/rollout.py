@@ -97,7 +97,7 @@ class PolicyWithValue(nn.Module):
 
     def forward(
         self,
-        rollout_ids: torch.Tensor,
+        sequences: torch.Tensor,
         attention_mask: torch.Tensor,
         response: int,
         temperature: float,
@@ -107,10 +107,10 @@ class PolicyWithValue(nn.Module):
         The value of a token is read where the token is predicted, one position before it.
         """
         log_probs, entropies = response_log_probs(
-            self.policy, rollout_ids, attention_mask, response, temperature
+            self.policy, sequences, attention_mask, response, temperature
         )
         values = self.value(
-            input_ids=rollout_ids,
+            input_ids=sequences,
             attention_mask=attention_mask,
             position_ids=positions(attention_mask),
         ).logits[:, -response - 1 : -1, 0]
