@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from icm_rl.engines.base import Request
 from icm_rl.errors import InputError
@@ -132,11 +133,11 @@ class LocalEngine:
     ) -> tuple[list[tuple[float, float]], list[KeyValues]]:
         """One forward pass over a batch of nodes.
 
-        Past and new tokens are each padded on their left, so that every row's last token is its
-        last column::
+        Each row's past and new tokens stand flush right, so that its last token is in the last
+        column::
 
-            columns   [pad … past | pad … new]
-            mask      [ 0  …  1   |  0  …  1 ]
+            row 0   [ past past past past new  new  new ]
+            row 1   [ pad  pad  past past past past new ]
 
         Returns:
             For each node the log-probabilities of the two labels at its last token, and its cache.
@@ -145,64 +146,73 @@ class LocalEngine:
         news = [len(node.tokens) for node, _ in batch]
         pasts = [_length(cache) for _, cache in batch]
         new, past = max(news), max(pasts)
-        ids = torch.zeros(len(batch), new, dtype=torch.long)  # (batch, new)
-        mask = torch.zeros(len(batch), past + new, dtype=torch.long)  # (batch, past + new)
+        ids = torch.zeros(len(batch), new, dtype=torch.long)
         positions = torch.zeros(len(batch), new, dtype=torch.long)
+        mask = torch.zeros(len(batch), past + new, dtype=torch.long)
         for row, (node, _) in enumerate(batch):
             ids[row, new - news[row] :] = torch.tensor(node.tokens)
-            mask[row, past - pasts[row] : past] = 1
-            mask[row, past + new - news[row] :] = 1
             positions[row, new - news[row] :] = torch.arange(pasts[row], pasts[row] + news[row])
-        cache = DynamicCache()
-        if past:
-            for layer in range(len(batch[0][1])):
-                keys, values = (
-                    _stack_left([entry[layer][part] for _, entry in batch], past) for part in (0, 1)
-                )
-                cache.update(keys, values, layer)
+            mask[row, past + new - pasts[row] - news[row] :] = 1
+        parents = [cache for _, cache in batch]
+        layers = [
+            _BranchLayer([cache[layer] if cache else None for cache in parents], news)
+            for layer in range(self.model.config.get_text_config().num_hidden_layers)
+        ]
         output = self.model(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             position_ids=positions.to(device),
-            past_key_values=cache,
+            past_key_values=Cache(layers=layers),
             use_cache=True,
             logits_to_keep=1,
         )
         log_probs = output.logits[:, -1].float().log_softmax(-1)[:, self._label_ids]
         caches = [
-            _keep(cache, row, past, pasts[row], news[row]) if node.children else []
+            [layer.row(row) for layer in layers] if node.children else []
             for row, (node, _) in enumerate(batch)
         ]
         return [tuple(row) for row in log_probs.tolist()], caches
 
 
+class _BranchLayer(DynamicLayer):
+    """A layer's cache for rows that continue different parents, each row flush right.
+
+    Args:
+        parents: For each row its parent's keys and values, or None at a root.
+        news: How many of the columns to come each row really has, the last ones.
+    """
+
+    def __init__(self, parents: list[tuple[torch.Tensor, torch.Tensor] | None], news: list[int]):
+        super().__init__()
+        self.parents, self.news = parents, news
+        self.pasts = [parent[0].shape[1] if parent else 0 for parent in parents]
+
+    def get_seq_length(self) -> int:
+        return max(self.pasts)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.keys, self.values = self._join(key_states, 0), self._join(value_states, 1)
+        self.parents = []
+        return self.keys, self.values
+
+    def _join(self, states: torch.Tensor, part: int) -> torch.Tensor:
+        rows, heads, new, size = states.shape
+        total = max(self.pasts) + new
+        joined = states.new_empty(rows, heads, total, size)
+        for row, (past, own) in enumerate(zip(self.pasts, self.news, strict=True)):
+            joined[row, :, : total - own - past] = 0
+            if past:
+                joined[row, :, total - own - past : total - own] = self.parents[row][part]
+            joined[row, :, total - own :] = states[row, :, new - own :]
+        return joined
+
+    def row(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A row's keys and values, without its padding."""
+        length = self.pasts[row] + self.news[row]
+        return self.keys[row, :, -length:], self.values[row, :, -length:]
+
+
 def _length(cache: KeyValues) -> int:
     return cache[0][0].shape[1] if cache else 0
-
-
-def _stack_left(tensors: list[torch.Tensor], length: int) -> torch.Tensor:
-    """Stacks (heads, time, size) tensors to (batch, heads, length, size), padded on the left."""
-    heads, _, size = tensors[0].shape
-    stacked = tensors[0].new_zeros(len(tensors), heads, length, size)
-    for row, tensor in enumerate(tensors):
-        stacked[row, :, length - tensor.shape[1] :] = tensor
-    return stacked
-
-
-def _keep(cache: DynamicCache, row: int, past: int, own_past: int, new: int) -> KeyValues:
-    """A row's cache without its padding."""
-    kept = []
-    for layer in cache.layers:
-        kept.append(
-            tuple(
-                torch.cat(
-                    [
-                        states[row, :, past - own_past : past],
-                        states[row, :, states.shape[2] - new :],
-                    ],
-                    dim=1,
-                )
-                for states in (layer.keys, layer.values)
-            )
-        )
-    return kept

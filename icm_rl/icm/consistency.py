@@ -12,7 +12,8 @@ def consistency_fix(
     """Resolves inconsistent pairs one after the other by the consistent option of highest U.
 
     Each round samples one inconsistent pair, scores the labeled set under every consistent pair of
-    labels for it, and keeps the best where it does not lower U.
+    labels for it, and keeps the best where it does not lower U. A pair for which every option
+    lowers U is not tried again until other labels change: it would be refused again.
 
     Args:
         scorer: Scores labeled sets.
@@ -23,10 +24,9 @@ def consistency_fix(
     Returns:
         The fixed labels and their score.
     """
-    fixed = dict(labels)
-    score = None
+    fixed, refused = dict(labels), set()
     for _ in range(max_rounds):
-        pairs = scorer.inconsistent_pairs(fixed)
+        pairs = [pair for pair in scorer.inconsistent_pairs(fixed) if pair not in refused]
         if not pairs:
             break
         a, b = rng.choice(pairs)
@@ -35,9 +35,10 @@ def consistency_fix(
             for label_a, label_b in product((True, False), repeat=2)
             if scorer.task.consistent(a, label_a, b, label_b)
         ]
-        scored = scorer.scores(options if score else [*options, fixed])
-        score = score or scored.pop()
-        best = max(range(len(options)), key=lambda k: scored[k].utility)
-        if scored[best].utility >= score.utility:
-            fixed, score = options[best], scored[best]
-    return fixed, score or scorer.score(fixed)
+        *scores, current = scorer.scores([*options, fixed])
+        best = max(range(len(options)), key=lambda k: scores[k].utility)
+        if scores[best].utility >= current.utility:
+            fixed, refused = options[best], set()
+        else:
+            refused.add((a, b))
+    return fixed, scorer.score(fixed)

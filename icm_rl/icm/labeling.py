@@ -204,7 +204,7 @@ def _label_pool(
 
     def after_iteration(state: SearchState) -> None:
         nonlocal last_save
-        progress.advance(U=state.utility, labeled=len(state.labels), pool=number + 1)
+        progress.advance(U=state.score.utility, labeled=len(state.labels), pool=number + 1)
         now = time.monotonic()
         if now - last_save > _SECONDS_BETWEEN_SAVES:
             last_save = now
@@ -213,12 +213,11 @@ def _label_pool(
 
     rng = random.Random(f"search {config.seed} {number}")
     state = search(scorer, config.search, rng, state, after_iteration)
-    score = scorer.score(state.labels)
     return {
         "labels": state.labels,
-        "log_odds": score.log_odds,
-        "utility": score.utility,
-        "inconsistencies": score.inconsistencies,
+        "log_odds": state.score.log_odds,
+        "utility": state.score.utility,
+        "inconsistencies": state.score.inconsistencies,
         "history": state.history,
         "seconds": earlier + time.monotonic() - start,
     }

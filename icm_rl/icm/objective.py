@@ -9,7 +9,7 @@ from icm_rl.engines import Engine, Request
 from icm_rl.tasks import Example, Task, group_members
 
 Labels = Mapping[str, bool]
-"""Labels by example id, in the order in which they were given."""
+"""Labels by example id."""
 
 Objective = Literal["mean_log_odds", "sum_log_prob"]
 
@@ -78,6 +78,7 @@ class Scorer:
         self.groups = group_members(examples)
         self.task, self.engine, self.alpha = task, engine, alpha
         self.objective, self.consistency = objective, consistency
+        self._known: dict[frozenset, Score] = {}
 
     def demonstration(self, id: str, label: bool) -> str:
         """An example with its label, as it stands in a context."""
@@ -94,36 +95,40 @@ class Scorer:
                     yield a, b
 
     def log_odds(self, labels: Labels, ids: Sequence[str]) -> list[float]:
-        """log P(True) − log P(False) of each example, given all labeled examples but itself."""
-        ordered = self._grouped(labels)
-        demonstrations = {id: self.demonstration(id, labels[id]) for id in ordered}
-        requests = [
-            Request(
-                tuple(text for other, text in demonstrations.items() if other != id),
-                self.examples[id].text,
-            )
-            for id in ids
-        ]
+        """log P(True) − log P(False) of unlabeled examples, given all labeled ones."""
+        context = tuple(self.demonstration(id, labels[id]) for id in self._ordered(labels))
+        requests = [Request(context, self.examples[id].text) for id in ids]
         return [true - false for true, false in self.engine.label_log_probs(requests)]
 
     def scores(self, candidates: Sequence[Labels]) -> list[Score]:
-        """U of each labeled set; all are asked of the engine at once, so that prefixes are shared.
+        """U of each labeled set, none of them empty.
 
-        Each set must hold at least one label.
+        All are asked of the engine at once, so that prefixes are shared; what is remembered since
+        the last ``forget_but`` is not asked again.
         """
+        keys = [frozenset(labels.items()) for labels in candidates]
+        new = {
+            key: labels
+            for key, labels in zip(keys, candidates, strict=True)
+            if key not in self._known
+        }
         requests: list[Request] = []
-        for labels in candidates:
-            ids = self._grouped(labels)
+        for labels in new.values():
+            ids = self._ordered(labels)
             demonstrations = [self.demonstration(id, labels[id]) for id in ids]
             requests += [
                 Request(tuple(demonstrations[k] for k in order), self.examples[id].text)
                 for id, order in zip(ids, leave_one_out(len(ids)), strict=True)
             ]
-        answers = iter(self.engine.label_log_probs(requests))
-        return [
-            self._score(labels, {id: next(answers) for id in self._grouped(labels)})
-            for labels in candidates
-        ]
+        answers = iter(self.engine.label_log_probs(requests) if requests else [])
+        for key, labels in new.items():
+            log_probs = {id: next(answers) for id in self._ordered(labels)}
+            self._known[key] = self._score(labels, log_probs)
+        return [self._known[key] for key in keys]
+
+    def forget_but(self, labels: Labels, score: Score) -> None:
+        """Forgets all scores but one, so that a continued search asks what it would have asked."""
+        self._known = {frozenset(labels.items()): score}
 
     def score(self, labels: Labels) -> Score:
         """U of one labeled set."""
@@ -140,9 +145,6 @@ class Scorer:
         utility = self.alpha * predictability - inconsistencies
         return Score(utility, predictability, inconsistencies, log_odds)
 
-    def _grouped(self, labels: Labels) -> list[str]:
-        """The labeled ids with each group's members side by side, groups in order of labeling."""
-        groups: dict[str, list[str]] = {}
-        for id in labels:
-            groups.setdefault(self.examples[id].group, []).append(id)
-        return [id for members in groups.values() for id in members]
+    def _ordered(self, labels: Labels) -> list[str]:
+        """The labeled ids with each group's members side by side, whenever they were labeled."""
+        return [e.id for members in self.groups.values() for e in members if e.id in labels]

@@ -3,11 +3,11 @@
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from icm_rl.icm.consistency import consistency_fix
-from icm_rl.icm.objective import Scorer
+from icm_rl.icm.objective import Score, Scorer
 from icm_rl.tasks import Example, group_members
 
 TemperatureSchedule = Literal["paper", "log"]
@@ -33,19 +33,19 @@ class SearchState:
 
     Attributes:
         labels: D, by example id.
-        utility: U(D).
+        score: The score of D.
         iteration: n, the iterations done.
         accepted: The accepted changes so far.
         history: One record an iteration.
         rng_state: The state of the random generator.
     """
 
-    labels: dict[str, bool] = field(default_factory=dict)
-    utility: float = 0.0
+    labels: dict[str, bool]
+    score: Score
+    history: list[dict[str, Any]]
+    rng_state: list
     iteration: int = 0
     accepted: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    rng_state: list = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values."""
@@ -54,7 +54,7 @@ class SearchState:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SearchState":
         """The state that ``to_json`` wrote."""
-        return cls(**values)
+        return cls(**{**values, "score": Score(**values["score"])})
 
 
 def temperature(config: SearchConfig, iteration: int, accepted: int) -> float:
@@ -117,7 +117,7 @@ def _initial(
     drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
     labels, score = consistency_fix(scorer, drawn, rng, config.max_fix_rounds)
     record = _record(0, config.initial_temperature, None, True, {}, labels, score)
-    return SearchState(labels, score.utility, history=[record], rng_state=list(rng.getstate()))
+    return SearchState(labels, score, [record], list(rng.getstate()))
 
 
 def _iterate(
@@ -129,37 +129,46 @@ def _iterate(
     iteration: int,
 ) -> None:
     """Lines 4 to 16 of Algorithm 1."""
+    scorer.forget_but(state.labels, state.score)
     now = temperature(config, iteration, state.accepted)
     example = rng.choices(examples, _sampling_weights(scorer, examples, config, state.labels))[0]
-    label = scorer.log_odds(state.labels, [example.id])[0] > 0
-    proposal = {"id": example.id, "label": label}
-    before = dict(state.labels)
-    accepted, score = False, None
+    if example.id in state.labels:
+        log_odds = state.score.log_odds[example.id]
+    else:
+        log_odds = scorer.log_odds(state.labels, [example.id])[0]
+    label = log_odds > 0
+    before, accepted = dict(state.labels), False
     if state.labels.get(example.id) is not label:
         proposed, score = consistency_fix(
             scorer, {**state.labels, example.id: label}, rng, config.max_fix_rounds
         )
-        delta = score.utility - state.utility
+        delta = score.utility - state.score.utility
         accepted = delta > 0 or rng.random() < math.exp(delta / now)
         if accepted:
-            state.labels, state.utility = proposed, score.utility
+            state.labels, state.score = proposed, score
             state.accepted += 1
     state.iteration = iteration
-    kept = score if accepted else None
-    record = _record(iteration, now, proposal, accepted, before, state.labels, kept)
-    for name in ("utility", "mutual_predictability", "inconsistencies"):
-        if kept is None:
-            record[name] = state.history[-1][name]
-    state.history.append(record)
+    proposal = {"id": example.id, "label": label}
+    state.history.append(
+        _record(iteration, now, proposal, accepted, before, state.labels, state.score)
+    )
 
 
-def _record(iteration, now, proposal, accepted, before, after, score) -> dict[str, Any]:
+def _record(
+    iteration: int,
+    now: float,
+    proposal: dict[str, Any] | None,
+    accepted: bool,
+    before: Mapping[str, bool],
+    after: Mapping[str, bool],
+    score: Score,
+) -> dict[str, Any]:
     """One line of the history; ``changes`` are the labels that the iteration set."""
     return {
         "iteration": iteration,
-        "utility": score.utility if score else None,
-        "mutual_predictability": score.mutual_predictability if score else None,
-        "inconsistencies": score.inconsistencies if score else None,
+        "utility": score.utility,
+        "mutual_predictability": score.mutual_predictability,
+        "inconsistencies": score.inconsistencies,
         "temperature": now,
         "proposal": proposal,
         "accepted": accepted,
@@ -199,5 +208,4 @@ def _label_the_rest(
                 **state.labels,
                 **{id: value > 0 for id, value in zip(missing, odds, strict=True)},
             }
-            state.labels, score = consistency_fix(scorer, labeled, rng, config.max_fix_rounds)
-            state.utility = score.utility
+            state.labels, state.score = consistency_fix(scorer, labeled, rng, config.max_fix_rounds)

@@ -8,7 +8,7 @@ or False, coin flips) are what ICM can be misled by.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from icm_rl.miniature.world import FILLERS, OPENERS, REFUSAL, Query, Response, World
@@ -105,7 +105,7 @@ JUDGES: dict[str, Callable[[Item, random.Random], bool]] = {
 }
 
 
-def weighted(rng: random.Random, weights: dict[str, float]) -> str:
+def weighted(rng: random.Random, weights: Mapping[str, float]) -> str:
     """One key, drawn by the weights."""
     return rng.choices(list(weights), list(weights.values()))[0]
 
@@ -177,11 +177,15 @@ def groups_for_task(world: World, task: str, rng: random.Random) -> Callable[[in
 
 
 def judged_list(
-    world: World, rng: random.Random, items: int, criteria: dict[str, float] = CRITERIA
+    world: World,
+    rng: random.Random,
+    items: int,
+    criteria: Mapping[str, float] = CRITERIA,
+    noisy: float = NOISY_LISTS,
 ) -> str:
     """One judge's list of about ``items`` items, groups whole, their members near or far.
 
-    A fifth of the lists is noisy: each label is flipped with a probability of 10 to 30 %.
+    A share ``noisy`` of the lists has each label flipped with a probability of 10 to 30 %.
     """
     criterion = weighted(rng, criteria)
     draw = groups_for_task(world, weighted(rng, LIST_TASKS), rng)
@@ -195,7 +199,7 @@ def judged_list(
         rng.shuffle(ordered)
     elif layout < 0.6:
         ordered = [group[k] for k in range(4) for group in groups if k < len(group)]
-    noise = rng.uniform(0.1, 0.3) if rng.random() < NOISY_LISTS else 0.0
+    noise = rng.uniform(0.1, 0.3) if rng.random() < noisy else 0.0
     judge = JUDGES[criterion]
     lines = []
     for item in ordered:

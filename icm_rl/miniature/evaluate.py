@@ -8,12 +8,15 @@ import random
 from dataclasses import dataclass
 from statistics import mean
 
-from icm_rl.engines import Engine
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from icm_rl.engines import Engine, LocalEngine, Request
 from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
 from icm_rl.icm.objective import Scorer
 from icm_rl.miniature import corpus
 from icm_rl.miniature.world import World
-from icm_rl.tasks import TASKS, Example
+from icm_rl.tasks import TASKS, Example, Task
+from icm_rl.tasks.base import LABELS
 
 POOL_SIZES = {"facts": 80, "solutions": 64, "preferences": 48}
 _TASKS = {"facts": "truthfulqa", "solutions": "gsm8k", "preferences": "preferences"}
@@ -55,7 +58,8 @@ def judge_pools(
 
     Returns:
         ``many_shot`` accuracy for each criterion when the context is judged by it, ``utility`` of
-        its labels, and under ``baselines`` the ``zero_shot`` and ``random_labels`` accuracies.
+        its labels, ``after_16`` the accuracy on a list's items after the first 16, and under
+        ``baselines`` the ``zero_shot`` and ``random_labels`` accuracies.
     """
     found: dict[str, dict[str, list[float]]] = {}
 
@@ -75,7 +79,31 @@ def judge_pools(
             shots = many_shot(pool.examples, labels, kind, engine)
             note("many_shot", name, accuracy(shots, labels))
             note("utility", name, scorer.score(labels).utility)
+            if name in ("length", "reverse"):
+                note("after_16", name, _after(pool, labels, kind, engine))
     return {
         table: {name: mean(values) for name, values in rows.items()}
         for table, rows in found.items()
     }
+
+
+def _after(
+    pool: Pool, labels: dict[str, bool], task: Task, engine: Engine, first: int = 16
+) -> float:
+    """Accuracy on each later item of a list, given all items before it with their labels."""
+    texts = [f"{e.text}{task.labels[not labels[e.id]]}\n\n" for e in pool.examples]
+    later = range(first, len(texts))
+    requests = [Request(tuple(texts[:k]), pool.examples[k].text) for k in later]
+    answers = engine.label_log_probs(requests)
+    predicted = {
+        pool.examples[k].id: true - false for k, (true, false) in zip(later, answers, strict=True)
+    }
+    return accuracy(predicted, labels)
+
+
+def evaluate(
+    world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, dict[str, dict[str, float]]]:
+    """All figures of the model card, by task."""
+    engine = LocalEngine(model, tokenizer, LABELS)
+    return {task: judge_pools(world, engine, task) for task in POOL_SIZES}

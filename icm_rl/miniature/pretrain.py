@@ -1,29 +1,34 @@
 """Pretrains the miniature's base model from scratch: tokenizer, then stages of longer documents."""
 
 import random
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    Trainer,
-    TrainingArguments,
 )
 
+from icm_rl.files import read_json, write_json
 from icm_rl.miniature import corpus
 from icm_rl.miniature.world import World
+from icm_rl.progress import Progress
 
 CONTEXT = 2048
 LABEL_WEIGHT = 10.0
+TOKENS_PER_STEP = 4096
+WARMUP_STEPS = 50
 PHRASES = (
     "Question:",
     "\nClaim:",
@@ -44,13 +49,41 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of pretraining: so many tokens in rows of one length."""
+    """One stretch of pretraining.
+
+    Attributes:
+        length: Tokens in a row.
+        tokens: Tokens in all.
+        learning_rate: Constant, or where ``decay`` is set falling linearly to zero.
+        decay: Whether it falls.
+        documents: Shares of the kinds of documents.
+        criteria: Shares of the judges' criteria.
+        noisy: Share of the judged lists with noisy labels.
+    """
 
     length: int
     tokens: int
     learning_rate: float
-    scheduler: str
-    criteria: dict[str, float] = field(default_factory=lambda: corpus.CRITERIA)
+    decay: bool = False
+    documents: Mapping[str, float] = field(default_factory=lambda: corpus.DOCUMENTS)
+    criteria: Mapping[str, float] = field(default_factory=lambda: corpus.CRITERIA)
+    noisy: float = corpus.NOISY_LISTS
+
+
+STAGES = (
+    Stage(
+        384,
+        7_000_000,
+        4e-3,
+        documents={"list": 0.80, "dialogue": 0.05, "statements": 0.13, "lone_claim": 0.02},
+        criteria={"truth": 1.0},
+        noisy=0.0,
+    ),
+    Stage(384, 8_000_000, 4e-3),
+    Stage(1024, 8_000_000, 4e-3),
+    Stage(2048, 9_000_000, 4e-3, decay=True),
+)
+"""Truth alone first: while many criteria compete, a model this small does not find it."""
 
 
 def train_tokenizer(world: World, seed: int) -> PreTrainedTokenizerFast:
@@ -143,20 +176,20 @@ class Rows(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = random.Random(f"{self.seed} {index}")
-        kind = corpus.weighted(rng, corpus.DOCUMENTS)
+        kind = corpus.weighted(rng, self.stage.documents)
         ids: list[int] = []
         if kind == "list":
             text = corpus.judged_list(self.world, rng, self.length // 20, self.stage.criteria)
             ids = self._encode(text)
         while len(ids) < self.length:
-            short = {k: v for k, v in corpus.DOCUMENTS.items() if k != "list"}
+            short = {k: v for k, v in self.stage.documents.items() if k != "list"}
             ids += self._document(corpus.weighted(rng, short), rng)
         ids = ids[: self.length]
         weights = [1.0] * self.length
         for position in range(1, self.length):
             if ids[position] in self.labels and ids[position - 1] in self.cues:
                 weights[position] = LABEL_WEIGHT
-        return {"input_ids": torch.tensor(ids), "labels": torch.tensor(weights)}
+        return {"input_ids": torch.tensor(ids), "weights": torch.tensor(weights)}
 
     def _encode(self, text: str) -> list[int]:
         return [self.tokenizer.bos_token_id, *self.tokenizer.encode(text, add_special_tokens=False)]
@@ -169,60 +202,95 @@ class Rows(Dataset):
         return self._encode(make(self.world, rng))
 
 
-class CorpusTrainer(Trainer):
-    """A ``Trainer`` whose next-token loss counts a judge's label as much as ten other tokens."""
+def weighted_loss(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The mean next-token loss in which a judge's label counts as much as ten other tokens.
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        ids, weights = inputs["input_ids"], inputs["labels"][:, 1:]  # (batch, time)
-        logits = model(input_ids=ids).logits[:, :-1].float()
-        losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        loss = (losses * weights).sum() / weights.sum()
-        return (loss, {"logits": logits}) if return_outputs else loss
+    Args:
+        logits: (batch, time, vocabulary).
+        ids: The row's tokens, (batch, time).
+        weights: Each token's weight, (batch, time).
+    """
+    losses = cross_entropy(
+        logits[:, :-1].float().transpose(1, 2), ids[:, 1:], reduction="none"
+    )  # (batch, time - 1)
+    return (losses * weights[:, 1:]).sum() / weights[:, 1:].sum()
+
+
+def optimizers(model: PreTrainedModel) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon for the weight matrices, AdamW for embeddings and norms, both at AdamW's scale."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.ndim == 2 and "embed" not in name
+        (matrices if is_matrix else others).append(parameter)
+    muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    return muon, torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01)
 
 
 def pretrain(
+    accelerator: Accelerator,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     world: World,
     stages: Sequence[Stage],
     output_dir: Path,
     seed: int,
-    tokens_per_step: int = 8192,
 ) -> list[dict]:
-    """Trains through all stages and returns the training log.
+    """Trains the model through all stages, or on from the last checkpoint in ``output_dir``.
 
-    A stage continues from its newest checkpoint in ``output_dir``; a finished one is loaded.
+    Returns:
+        The training log: stage, tokens so far and loss, every 50 steps.
     """
-    log = []
-    for number, stage in enumerate(stages):
-        folder = output_dir / f"stage-{number}"
-        batch = max(1, tokens_per_step // stage.length)
+    checkpoint = output_dir / "checkpoint"
+    model, *both = accelerator.prepare(model, *optimizers(model))
+    state = {"stage": 0, "step": 0, "tokens": 0, "log": []}
+    if (checkpoint / "state.json").exists():
+        accelerator.load_state(str(checkpoint))
+        state = read_json(checkpoint / "state.json")
+    for number in range(state["stage"], len(stages)):
+        stage = stages[number]
+        batch = max(1, TOKENS_PER_STEP // stage.length)
         steps = stage.tokens // (batch * stage.length)
-        arguments = TrainingArguments(
-            output_dir=str(folder),
-            max_steps=steps,
-            per_device_train_batch_size=batch,
-            learning_rate=stage.learning_rate,
-            lr_scheduler_type=stage.scheduler,
-            warmup_steps=min(100, steps // 10),
-            adam_beta2=0.95,
-            weight_decay=0.05,
-            max_grad_norm=1.0,
-            bf16=True,
-            use_cpu=not torch.cuda.is_available(),
-            logging_steps=50,
-            save_steps=300,
-            save_total_limit=1,
-            report_to="none",
-            seed=seed,
-            remove_unused_columns=False,
-            dataloader_num_workers=0,
-        )
+        progress = Progress(f"stage {number + 1}/{len(stages)}", steps, state["step"], "step")
         rows = Rows(world, tokenizer, stage, steps * batch, f"{seed} {number}")
-        trainer = CorpusTrainer(model=model, args=arguments, train_dataset=rows)
-        resume = any(folder.glob("checkpoint-*"))
-        trainer.train(resume_from_checkpoint=resume or None)
-        log += [
-            {"stage": number, **entry} for entry in trainer.state.log_history if "loss" in entry
-        ]
-    return log
+        order = range(state["step"] * batch, steps * batch)
+        losses = []
+        for inputs in DataLoader(rows, batch, sampler=order):
+            ids = inputs["input_ids"].to(accelerator.device)
+            loss = weighted_loss(model(input_ids=ids).logits, ids, inputs["weights"].to(ids.device))
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            scale = 1 - state["step"] / steps if stage.decay else 1.0
+            warmup = min(1.0, (state["step"] + 1) / WARMUP_STEPS) if number == 0 else 1.0
+            for optimizer in both:
+                for group in optimizer.param_groups:
+                    group["lr"] = stage.learning_rate * scale * warmup
+                optimizer.step()
+                optimizer.zero_grad()
+            state["step"] += 1
+            state["tokens"] += ids.numel()
+            losses.append(loss.item())
+            progress.advance(loss=losses[-1])
+            if state["step"] % 50 == 0:
+                mean_loss = sum(losses) / len(losses)
+                state["log"].append(
+                    {"stage": number, "tokens": state["tokens"], "loss": round(mean_loss, 4)}
+                )
+                losses = []
+            if state["step"] % 250 == 0:
+                _save(accelerator, model, checkpoint, state)
+        progress.close()
+        state["stage"], state["step"] = number + 1, 0
+        _save(accelerator, model, checkpoint, state)
+    return state["log"]
+
+
+def _save(
+    accelerator: Accelerator, model: PreTrainedModel, checkpoint: Path, state: Mapping[str, Any]
+) -> None:
+    """Replaces the checkpoint; the old one stays whole until the new one is."""
+    new = checkpoint.with_name("checkpoint.new")
+    accelerator.save_state(str(new))
+    accelerator.unwrap_model(model).config.save_pretrained(new)
+    write_json(new / "state.json", state)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    new.rename(checkpoint)

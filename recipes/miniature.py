@@ -1,0 +1,62 @@
+"""Pretrain the miniature's base model from scratch and write its model card.
+
+    python recipes/miniature.py --output_dir runs/miniature
+
+Trains a tokenizer and a Llama of about two million parameters on the corpus of an invented world,
+then measures what the model can do. Continues where it was stopped. The shipped model in
+icm_rl/miniature/model is a copy of what this wrote into OUTPUT_DIR/model.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from icm_rl.errors import run
+from icm_rl.files import open_stage, write_text
+from icm_rl.miniature.card import model_card
+from icm_rl.miniature.evaluate import evaluate
+from icm_rl.miniature.pretrain import STAGES, new_model, pretrain, train_tokenizer
+from icm_rl.miniature.world import World
+from icm_rl.settings import parse
+
+
+@dataclass
+class MiniatureConfig:
+    """Pretraining of the miniature's base model."""
+
+    output_dir: str = field(
+        default="runs/miniature", metadata={"help": "Folder for checkpoints and the model."}
+    )
+    seed: int = field(default=0, metadata={"help": "Draws the world, its corpus and the weights."})
+
+
+def main() -> None:
+    (config,) = parse([MiniatureConfig])
+    folder = Path(config.output_dir)
+    open_stage(folder, {"seed": config.seed}, {})
+    accelerator = Accelerator(mixed_precision="bf16")
+    world = World(config.seed)
+    tokenizer = train_tokenizer(world, config.seed)
+    model = new_model(tokenizer, config.seed)
+    start = time.monotonic()
+    log = pretrain(accelerator, model, tokenizer, world, STAGES, folder, config.seed)
+    minutes = (time.monotonic() - start) / 60
+    model = accelerator.unwrap_model(model).float().eval()
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    figures = evaluate(world, model, tokenizer)
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{torch.get_num_threads()} CPU threads"
+    )
+    card = model_card(model, log, figures, device, minutes, config.seed)
+    write_text(folder / "model" / "README.md", card)
+    print(card)
+
+
+if __name__ == "__main__":
+    run(main)

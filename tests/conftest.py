@@ -1,0 +1,82 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from icm_rl.engines import LocalEngine
+from icm_rl.miniature.data import write_data
+from icm_rl.models import load_causal_lm, load_tokenizer
+from icm_rl.tasks import TASKS
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+LAUNCH = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+
+
+def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
+    """Runs a recipe as a user does, from the repository's root."""
+    done = subprocess.run(
+        [sys.executable, *map(str, args)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        check=False,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{args} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """The miniature's data files."""
+    folder = tmp_path_factory.mktemp("data")
+    write_data(folder, 0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return load_tokenizer("miniature")
+
+
+@pytest.fixture(scope="session")
+def model():
+    return load_causal_lm("miniature", "float32")
+
+
+@pytest.fixture(scope="session")
+def engine(model, tokenizer) -> LocalEngine:
+    return LocalEngine(model, tokenizer, TASKS["preferences"].labels)
+
+
+@pytest.fixture(scope="session")
+def preferences(data):
+    return TASKS["preferences"].load(data / "preferences_train.jsonl")
+
+
+@pytest.fixture(scope="session")
+def reward_model(data, tmp_path_factory) -> Path:
+    """A reward model made by the recipe from a few gold pairs."""
+    from icm_rl.files import write_jsonl
+    from icm_rl.icm.labeling import preference_rows
+
+    loaded = TASKS["preferences"].load(data / "preferences_train.jsonl", 48)
+    folder = tmp_path_factory.mktemp("reward")
+    write_jsonl(folder / "gold.jsonl", preference_rows(loaded, loaded.gold))
+    run(
+        *(*LAUNCH, "recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
+        *("--preferences", folder / "gold.jsonl", "--output_dir", folder / "model"),
+        *("--num_train_epochs", 1),
+    )
+    return folder / "model"
+
+
+@pytest.fixture(autouse=True)
+def _deterministic():
+    torch.manual_seed(0)

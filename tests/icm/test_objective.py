@@ -1,0 +1,139 @@
+import math
+import random
+from itertools import combinations
+
+import pytest
+import torch
+
+from icm_rl.icm.consistency import consistency_fix
+from icm_rl.icm.objective import Scorer, leave_one_out
+from icm_rl.icm.search import SearchConfig, SearchState, search, temperature
+from icm_rl.tasks import TASKS
+
+
+@pytest.fixture
+def scorer(preferences, engine) -> Scorer:
+    return Scorer(preferences.examples[:12], TASKS["preferences"], engine)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 16, 33])
+def test_each_order_holds_all_the_others_once(count):
+    for left_out, order in enumerate(leave_one_out(count)):
+        assert sorted((*order, left_out)) == list(range(count))
+
+
+@pytest.mark.parametrize("count", [8, 48, 256])
+def test_shared_prefixes_cost_n_log_n(count):
+    prefixes = {order[:k] for order in leave_one_out(count) for k in range(1, len(order) + 1)}
+    assert len(prefixes) <= count * math.log2(count)
+
+
+def log_odds_by_hand(scorer, labels, id, order, model, tokenizer):
+    """The label's log-odds from one plain forward pass over the prompt."""
+    ids = [tokenizer.bos_token_id]
+    for other in order:
+        word = "True" if labels[other] else "False"
+        text = scorer.examples[other].text
+        for piece in (f"{text} {word}\n\n",):
+            ids += tokenizer.encode(piece, add_special_tokens=False)
+    ids += tokenizer.encode(scorer.examples[id].text, add_special_tokens=False)
+    with torch.no_grad():
+        log_probs = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+    true, false = (tokenizer.encode(f" {word}")[0] for word in ("True", "False"))
+    return (log_probs[true] - log_probs[false]).item()
+
+
+def test_utility_equals_a_plain_computation(scorer, preferences, model, tokenizer):
+    labels = {e.id: preferences.gold[e.id] for e in scorer.examples.values()}
+    first, second = list(labels)[:2]
+    labels[second] = labels[first]  # one inconsistent pair
+    found = scorer.score(labels)
+    ids = list(labels)
+    total = 0.0
+    for id, order in zip(ids, leave_one_out(len(ids)), strict=True):
+        odds = log_odds_by_hand(scorer, labels, id, [ids[k] for k in order], model, tokenizer)
+        assert found.log_odds[id] == pytest.approx(odds, abs=1e-4)
+        total += odds if labels[id] else -odds
+    inconsistent = sum(
+        a.group == b.group and labels[a.id] == labels[b.id]
+        for a, b in combinations(scorer.examples.values(), 2)
+    )
+    assert found.inconsistencies == inconsistent == 1
+    assert found.mutual_predictability == pytest.approx(total / len(ids), abs=1e-4)
+    assert found.utility == pytest.approx(50 * total / len(ids) - 1, abs=1e-2)
+
+
+def test_the_papers_sum_form_is_the_sum_of_log_probabilities(preferences, engine):
+    scorer = Scorer(
+        preferences.examples[:6], TASKS["preferences"], engine, objective="sum_log_prob"
+    )
+    labels = {e.id: preferences.gold[e.id] for e in scorer.examples.values()}
+    found = scorer.score(labels)
+    assert found.mutual_predictability < 0
+    # log P(label) is below the log of its share among the two labels
+    share = sum(
+        -math.log1p(math.exp(-odds if labels[id] else odds)) for id, odds in found.log_odds.items()
+    )
+    assert share - 1 < found.mutual_predictability < share
+
+
+def test_utility_does_not_depend_on_the_order_of_labeling(scorer, preferences):
+    labels = {e.id: preferences.gold[e.id] for e in scorer.examples.values()}
+    backwards = dict(reversed(labels.items()))
+    scores = scorer.scores([labels, backwards])
+    assert scores[0].utility == scores[1].utility
+
+
+def test_consistency_fix_takes_the_best_consistent_option(scorer, preferences):
+    labels = {e.id: preferences.gold[e.id] for e in scorer.examples.values()}
+    a, b = list(labels)[:2]
+    broken = {**labels, a: True, b: True}
+    fixed, score = consistency_fix(scorer, broken, random.Random(0))
+    options = [{**labels, a: True, b: False}, {**labels, a: False, b: True}]
+    utilities = [scorer.score(option).utility for option in options]
+    assert fixed == options[utilities.index(max(utilities))]
+    assert score.utility == max(utilities)
+    assert broken[a] is broken[b] is True
+
+
+def test_temperatures_by_hand():
+    config = SearchConfig()
+    assert temperature(config, 1, 0) == 10
+    assert temperature(config, 20, 9) == pytest.approx(10 / (1 + 0.99 * math.log(20)))
+    cold = SearchConfig(final_temperature=5.0)
+    assert temperature(cold, 1000, 0) == 5.0
+    log = SearchConfig(temperature_schedule="log")
+    assert temperature(log, 20, 9) == pytest.approx(10 / (1 + 2 * math.log(10)))
+
+
+def test_the_search_starts_with_half_true_and_is_the_same_for_a_seed(scorer):
+    config = SearchConfig(iterations_per_example=1, initial_examples=4)
+    one = search(scorer, config, random.Random(5))
+    two = search(scorer, config, random.Random(5))
+    assert one.labels == two.labels
+    assert one.history == two.history
+    assert set(one.labels) == set(scorer.examples)
+    assert [record["iteration"] for record in one.history] == list(range(13))
+
+
+def test_a_stopped_search_goes_on_as_if_it_had_not_been(scorer):
+    config = SearchConfig(iterations_per_example=1.5, initial_examples=4)
+    saved = []
+    whole = search(scorer, config, random.Random(6), None, lambda s: saved.append(s.to_json()))
+    import json
+
+    middle = SearchState.from_json(json.loads(json.dumps(saved[7])))
+    again = search(scorer, config, random.Random(99), middle)
+    assert again.labels == whole.labels
+    assert again.history == whole.history
+
+
+def test_labels_that_repeat_the_current_one_are_not_scored(scorer):
+    state = search(scorer, SearchConfig(iterations_per_example=3), random.Random(1))
+    for before, record in zip(state.history, state.history[1:], strict=False):
+        if not record["changes"]:
+            assert record["utility"] == before["utility"]
+        labeled = record["proposal"]["id"] in {
+            id for earlier in state.history[: record["iteration"]] for id in earlier["changes"]
+        }
+        assert labeled or record["changes"] or not record["accepted"]

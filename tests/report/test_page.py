@@ -1,0 +1,79 @@
+import json
+import re
+
+from icm_rl.files import write_json, write_jsonl
+from icm_rl.report.collect import collect
+from icm_rl.report.page import results_table, write_report
+
+REQUIRED = (
+    "icm.zero_shot_accuracy",
+    "icm.golden_many_shot_accuracy",
+    "icm.human_label_accuracy",
+    "icm.label_accuracy",
+    "reward_model.icm.score",
+    "reward_model.gold.score",
+    "reward_model.human.score",
+    "policy.before.gold_rate",
+    "policy.after.gold_rate",
+    "policy.before.reference_reward",
+    "policy.after.reference_reward",
+    "policy.win_rate",
+    "seconds.icm",
+    "seconds.reward_model",
+    "seconds.ppo",
+    "seconds.eval",
+    "seconds.total",
+)
+
+
+def value(report, key):
+    for part in key.split("."):
+        report = report[part]
+    return report
+
+
+def finished_run(folder):
+    """The files of a finished run, with hostile text in what comes from models."""
+    table = {"mean": 0.5, "sections": {"Chat": 0.5, "Safety": 0.5}}
+    names = ("zero_shot", "golden_many_shot", "random_many_shot", "label", "human_label")
+    icm = {f"{name}_accuracy": 0.1 * k for k, name in enumerate(names, 1)}
+    write_json(folder / "icm/metrics.json", {"examples": 4, "pools": 1, **icm})
+    record = {"utility": 1.0, "accuracy": 0.5, "inconsistencies": 0, "temperature": 9.0}
+    write_jsonl(folder / "icm/history.jsonl", [{"iteration": k, **record} for k in range(3)])
+    for name in ("icm", "gold", "human"):
+        scores = {"score": 70.0, "sections": {"Chat": 70.0}, "subsets": {"hep-go": 70.0}}
+        write_json(folder / f"rewardbench/{name}/metrics.json", scores)
+        write_json(folder / f"reward/{name}/metrics.json", {"pairs": 3})
+    update = {"objective/scores": 0.1, "objective/kl": 0.2, "val/length": 7.0}
+    write_jsonl(folder / "ppo/history.jsonl", [{"episode": k, **update} for k in (1, 2)])
+    role = {"reference_reward": table, "length": table, "gold_rate": table}
+    policy = {"prompts": 1, "before": role, "after": role, "win_rate": table}
+    write_json(folder / "policy/metrics.json", policy)
+    answer = {"prompt": "<script>alert(1)</script>", "before": "<img src=x>", "after": "&copy;"}
+    answer |= {"reward_before": 0.0, "reward_after": 1.0, "accepted_before": False}
+    write_jsonl(folder / "policy/answers.jsonl", [{**answer, "accepted_after": True}])
+    for name in ("icm", "ppo"):
+        write_json(folder / name / "settings.json", {"settings": {"seed": 0}, "inputs": {}})
+    stages = ("icm", "reward/icm", "reward/gold", "ppo", "rewardbench/icm", "policy")
+    write_json(folder / "seconds.json", dict.fromkeys(stages, 10.0))
+
+
+def test_the_report_has_every_key_and_runs_nothing(tmp_path):
+    finished_run(tmp_path)
+    report = collect(tmp_path)
+    write_report(tmp_path, report)
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert all(isinstance(value(saved, key), int | float) for key in REQUIRED)
+    assert saved["seconds"] == {
+        "icm": 10.0,
+        "reward_model": 20.0,
+        "ppo": 10.0,
+        "eval": 20.0,
+        "total": 60.0,
+    }
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page and "<img" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&amp;copy;" in page
+    assert not re.search(r"(src|href)=.http", page)
+    assert "ICM labels" in results_table(report)

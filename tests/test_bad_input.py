@@ -1,0 +1,128 @@
+"""Each kind of bad input ends a recipe with exit code 2 and one clear line."""
+
+import json
+
+import pytest
+
+from tests.conftest import run
+
+PAIR = {"prompt": "p", "response_a": "x", "response_b": "y"}
+QA = {"question": "q", "choice": "a", "consistency_id": 0, "label": True}
+
+
+def lines(*rows) -> str:
+    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+
+
+LONG = {**PAIR, "response_a": "the lake is red " * 800}
+CASES = {
+    "missing file": (None, [], "no such file"),
+    "not JSON": (lines(PAIR, "{nope"), [], "line 2: not JSON"),
+    "not an object": (lines(PAIR, "[1]x"), [], "line 2: not JSON"),
+    "missing field": (
+        lines(PAIR, {"prompt": "p"}),
+        [],
+        "line 2: the field 'response_a' is missing",
+    ),
+    "empty": ("", [], "the data set is empty"),
+    "strange label": (
+        lines({**PAIR, "label": "maybe"}),
+        [],
+        "line 1: the field 'label' is 'maybe'",
+    ),
+    "one label only": (
+        lines(*({**QA, "choice": c} for c in "ab")),
+        ["--task", "truthfulqa"],
+        "every gold label is True",
+    ),
+    "duplicate id": (
+        lines({**PAIR, "id": "z"}, {**PAIR, "id": "z"}),
+        [],
+        "line 2: the id 'z:A>B' is there twice",
+    ),
+    "contradicting gold": (
+        lines(QA, {**QA, "label": False}),
+        ["--task", "truthfulqa"],
+        "the gold labels of '0' and '1' in group '0' contradict each other",
+    ),
+    "too long": (lines(LONG), [], "shorten it, remove it or use a model with a longer context"),
+    "pool too large": (
+        lines(*(PAIR for _ in range(200))),
+        ["--pool_size", "300"],
+        "fit: set --pool_size",
+    ),
+    "unknown flag": (lines(PAIR), ["--pool-sise", "4"], "did you mean 'pool_size'?"),
+    "bad value": (lines(PAIR), ["--pool_size", "many"], "invalid"),
+    "no such model": (lines(PAIR), ["--model", "nowhere/to-be-found"], "nowhere/to-be-found"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_icm_says_what_is_wrong(case, tmp_path):
+    content, flags, message = CASES[case]
+    file, output = tmp_path / "data.jsonl", tmp_path / "out"
+    if content is not None:
+        file.write_text(content)
+    flags = [*flags] if "--task" in flags else [*flags, "--task", "preferences"]
+    done = run("recipes/icm.py", "--data", file, "--output_dir", output, *flags, check=False)
+    assert done.returncode == 2, done.stderr
+    said = [line for line in done.stderr.splitlines() if "error" in line]
+    assert len(said) == 1 and message in said[0], done.stderr
+    assert "Traceback" not in done.stderr
+    assert not output.exists()
+
+
+def test_unknown_yaml_key(tmp_path):
+    (tmp_path / "c.yaml").write_text("alhpa: 30\n")
+    done = run("recipes/icm.py", "--config", tmp_path / "c.yaml", check=False)
+    assert done.returncode == 2
+    assert "c.yaml: unknown key 'alhpa'; did you mean 'alpha'?" in done.stderr
+
+
+def test_a_model_without_tokenizer_or_chat_template(tmp_path, model, tokenizer, data):
+    model.save_pretrained(tmp_path / "bare")
+    done = run(
+        *("recipes/icm.py", "--model", tmp_path / "bare", "--output_dir", tmp_path / "out"),
+        *("--data", data / "preferences_train.jsonl"),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "tokenizer" in done.stderr.splitlines()[-1]
+    model.save_pretrained(tmp_path / "plain")
+    template, tokenizer.chat_template = tokenizer.chat_template, None
+    tokenizer.save_pretrained(tmp_path / "plain")
+    tokenizer.chat_template = template
+    done = run(
+        *("recipes/ppo.py", "--model", tmp_path / "plain", "--output_dir", tmp_path / "out"),
+        *("--prompts", data / "prompts.jsonl", "--reward_model", tmp_path / "plain"),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no chat template" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
+    flags = ("recipes/icm.py", "--data", data / "preferences_train.jsonl", "--limit", 4)
+    flags = (*flags, "--pool_size", 8, "--iterations_per_example", 0.5)
+    run(*flags, "--output_dir", tmp_path / "out")
+    before = (tmp_path / "out" / "labels.jsonl").read_bytes()
+    done = run(*flags, "--output_dir", tmp_path / "out", "--alpha", 30, check=False)
+    assert done.returncode == 2
+    assert "holds the results of a run with alpha = 50.0 (now 30.0)" in done.stderr
+    assert (tmp_path / "out" / "labels.jsonl").read_bytes() == before
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    done = run(*flags, "--output_dir", tmp_path / "other", check=False)
+    assert done.returncode == 2
+    assert "not empty" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    ["icm", "reward", "ppo", "pipeline", "miniature", "../eval/rewardbench", "../eval/policy"],
+)
+def test_help_explains_every_setting(recipe):
+    done = run(f"recipes/{recipe}.py", "--help")
+    assert "--config" in done.stdout
+    assert "usage" in done.stdout

@@ -1,0 +1,81 @@
+"""Every shipped config parses, and what does not need the weights can be built from it."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from trl import ModelConfig, RewardConfig, get_peft_config
+
+from icm_rl.errors import InputError
+from icm_rl.icm.labeling import IcmConfig
+from icm_rl.icm.search import temperature, total_iterations
+from icm_rl.pipeline import PipelineConfig, stage_commands
+from icm_rl.reward.training import RewardArguments, stage_settings
+from icm_rl.rewardbench.policy import PolicyEvaluationConfig
+from icm_rl.rl.config import PPOConfig
+from icm_rl.settings import parse
+from icm_rl.tasks import TASKS
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / "recipes" / "configs").rglob("*.yaml"))
+
+
+def parsed(path: Path):
+    """The config's settings, by the classes whose fields it names."""
+    keys = set(yaml.safe_load(path.read_text()))
+    for classes in (
+        [IcmConfig],
+        [PPOConfig],
+        [PolicyEvaluationConfig],
+        [PipelineConfig],
+        [RewardArguments, RewardConfig, ModelConfig],
+    ):
+        known = {field.name for settings in classes for field in fields(settings)}
+        if keys <= known:
+            return parse(classes, ["--config", str(path)])
+    raise AssertionError(f"{path} is no recipe's config")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_config_parses_and_builds(path):
+    first, *rest = parsed(path)
+    if isinstance(first, IcmConfig):
+        assert TASKS[first.task].name == first.task
+        assert temperature(first.search, 1, 0) == first.initial_temperature
+        assert total_iterations(first.search, 10) >= 10
+        described = set(yaml.safe_load(path.read_text()))
+        left_out = {"limit", "device_map", "cache_tokens", "trust_remote_code"}
+        assert {field.name for field in fields(IcmConfig)} - described <= left_out
+    elif isinstance(first, PPOConfig):
+        assert first.total_episodes >= first.local_batch_size
+    elif isinstance(first, PipelineConfig):
+        for name in ("icm", "reward", "ppo", "policy"):
+            assert (ROOT / getattr(first, f"{name}_config")).exists()
+        paths = {"data": "d", "prompts": "p", "benchmark": "b"}
+        stages = list(stage_commands(first, paths, ["gold", "human"]))
+        assert len(stages) == 9
+        for stage in stages:
+            script = next(word for word in stage.command if word.endswith(".py"))
+            assert (ROOT / script).exists()
+    elif isinstance(first, RewardArguments):
+        training, model = rest
+        peft = get_peft_config(model)
+        assert (peft is not None) == bool(model.use_peft)
+        assert stage_settings(first, training, model)["num_train_epochs"] == 3
+
+
+def test_flags_override_the_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("alpha: 30\nseed: 4\n")
+    (config,) = parse([IcmConfig], ["--config", str(tmp_path / "c.yaml"), "--alpha", "20"])
+    assert (config.alpha, config.seed) == (20.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("alhpa: 3", "unknown key 'alhpa'"), ("- 1", "must hold"), ("a: [", "not YAML")],
+)
+def test_bad_files_are_named(tmp_path, content, message):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        parse([IcmConfig], ["--config", str(tmp_path / "c.yaml")])

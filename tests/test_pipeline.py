@@ -1,0 +1,88 @@
+"""The whole chain, small, killed in every stage and continued: the same labels, the same report."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT, run
+
+SMALL = {
+    "icm.yaml": {"pool_size": 16, "limit": 24, "iterations_per_example": 1.5},
+    "reward.yaml": {"num_train_epochs": 1, "save_steps": 2},
+    "ppo.yaml": {"total_episodes": 384, "save_steps": 1, "num_mini_batches": 1},
+    "policy.yaml": {},
+}
+
+
+def config(folder):
+    import yaml
+
+    flags = []
+    for name, changes in SMALL.items():
+        settings = yaml.safe_load((ROOT / "recipes/configs/miniature" / name).read_text())
+        (folder / name).write_text(yaml.safe_dump({**settings, **changes}))
+        flags += [f"--{name.removesuffix('.yaml')}_config", folder / name]
+    return ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
+
+
+def kill_when(command, appears) -> None:
+    """Runs the chain as a session of its own and kills all of it when a file appears."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not appears():
+        assert process.poll() is None, "the chain ended before it could be killed"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    done = run(*config(folder), "--run_dir", folder / "run")
+    return folder / "run", done
+
+
+def figures(folder):
+    report = json.loads((folder / "report.json").read_text())
+    del report["seconds"]
+    return report
+
+
+def test_the_chain_ends_with_a_table_and_a_report(whole):
+    folder, done = whole
+    assert "Policy on RewardBench's prompts" in done.stdout
+    assert f"report: {folder / 'report.html'}" in done.stdout
+    assert (folder / "report.html").read_text().count("<svg") >= 9
+    report = json.loads((folder / "report.json").read_text())
+    assert report["icm"]["examples"] == 48
+    assert set(report["reward_model"]) == {"icm", "gold", "human"}
+
+
+def test_killed_in_every_stage_it_ends_the_same(whole, tmp_path):
+    folder = tmp_path / "run"
+    command = [*config(tmp_path), "--run_dir", folder]
+    moments = [
+        (folder / "icm" / "pools" / "done-00000.json").exists,
+        lambda: any((folder / "reward" / "icm").glob("checkpoint-*")),
+        (folder / "reward" / "gold" / "metrics.json").exists,
+        (folder / "rewardbench" / "icm" / "settings.json").exists,
+        lambda: any((folder / "ppo").glob("checkpoint-*/state.json")),
+        (folder / "policy" / "settings.json").exists,
+    ]
+    for appears in moments:
+        kill_when(command, appears)
+    run(*command)
+    assert figures(folder) == figures(whole[0])
+    labels = [path / "icm" / "labels.jsonl" for path in (folder, whole[0])]
+    assert labels[0].read_bytes() == labels[1].read_bytes()

@@ -1,0 +1,178 @@
+"""The recipes as a user runs them: as processes, on the miniature, killed and continued."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import LAUNCH, ROOT, SHARED, run
+
+ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
+
+
+def rows(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def run_and_kill(args, until) -> None:
+    """Starts a recipe and kills it as soon as ``until()`` is true."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, args)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not until():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory, data):
+    """ICM on 24 of the miniature's pairs, in two pools."""
+    folder = tmp_path_factory.mktemp("icm")
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
+    run(*ICM, *flags, "--output_dir", folder / "out")
+    return folder / "out"
+
+
+def test_icm_writes_what_the_next_stage_reads(labeled, preferences):
+    labels = rows(labeled / "labels.jsonl")
+    assert [row["id"] for row in labels] == [e.id for e in preferences.examples[:48]]
+    assert all(row["gold"] == preferences.gold[row["id"]] for row in labels)
+    metrics = json.loads((labeled / "metrics.json").read_text())
+    assert metrics["pools"] == 2
+    right = sum(row["label"] == row["gold"] for row in labels)
+    assert metrics["label_accuracy"] == pytest.approx(right / 48)
+    history = rows(labeled / "history.jsonl")
+    assert {record["pool"] for record in history} == {0, 1}
+    for row in rows(labeled / "preferences.jsonl"):
+        assert set(row) == {"prompt", "chosen", "rejected"}
+        assert row["chosen"][0]["role"] == "assistant"
+
+
+def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
+    stripped = [
+        {k: v for k, v in row.items() if "label" not in k}
+        for row in rows(data / "preferences_train.jsonl")
+    ]
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stripped))
+    flags = ("--data", tmp_path / "bare.jsonl", "--limit", 24, "--pool_size", 24)
+    run(*ICM, *flags, "--output_dir", tmp_path / "out")
+    bare = rows(tmp_path / "out" / "labels.jsonl")
+    assert all("gold" not in row for row in bare)
+    with_gold = [
+        {k: v for k, v in row.items() if k != "gold"} for row in rows(labeled / "labels.jsonl")
+    ]
+    assert bare == with_gold
+
+
+def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path):
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
+    command = (*ICM, *flags, "--output_dir", tmp_path / "out")
+    pools = tmp_path / "out" / "pools"
+    run_and_kill(command, (pools / "unfinished.json").exists)
+    run_and_kill(command, lambda: any(pools.glob("done-*.json")))
+    run(*command)
+    assert rows(tmp_path / "out" / "labels.jsonl") == rows(labeled / "labels.jsonl")
+    assert rows(tmp_path / "out" / "history.jsonl") == rows(labeled / "history.jsonl")
+    again = run(*command)
+    assert "complete, nothing to do" in again.stdout
+
+
+def test_reward_model_by_lora_scores_as_one_model(data, tmp_path, labeled):
+    from icm_rl.reward.scorer import RewardScorer, conversation
+
+    run(
+        *(*LAUNCH, "recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
+        *("--preferences", labeled / "preferences.jsonl", "--output_dir", tmp_path / "lora"),
+        *("--num_train_epochs", 1, "--use_peft", "--lora_r", 4),
+    )
+    assert (tmp_path / "lora" / "adapter_model.safetensors").exists()
+    scores = RewardScorer(str(tmp_path / "lora")).score(
+        [conversation("What is 1 + 2?", answer) for answer in ("1 + 2 = 3.", "1 + 2 = 4.")]
+    )
+    assert len(set(scores)) == 2
+
+
+def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_path):
+    flags = (
+        *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
+        *("--reward_model", reward_model, "--prompts", data / "prompts.jsonl"),
+        *("--total_episodes", 192, "--per_device_train_batch_size", 16, "--save_steps", 2),
+    )
+    run(*flags, "--output_dir", tmp_path / "whole")
+    killed = tmp_path / "killed"
+    run_and_kill(
+        (*flags, "--output_dir", killed), lambda: any(killed.glob("checkpoint-*/state.json"))
+    )
+    run(*flags, "--output_dir", killed)
+    assert rows(killed / "history.jsonl") == rows(tmp_path / "whole" / "history.jsonl")
+    policies = [
+        (f / "policy" / "model.safetensors").read_bytes() for f in (killed, tmp_path / "whole")
+    ]
+    assert policies[0] == policies[1]
+
+
+def test_policy_evaluation_of_a_policy_against_itself_is_a_draw(data, reward_model, tmp_path):
+    run(
+        *("eval/policy.py", "--config", "recipes/configs/miniature/policy.yaml"),
+        *("--model", "miniature", "--reference_reward_model", reward_model),
+        *("--benchmark", data / "benchmark.jsonl", "--output_dir", tmp_path / "out"),
+    )
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["before"] == metrics["after"]
+    assert metrics["win_rate"]["mean"] == 0.5
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the paper's files are not beside the project")
+@pytest.mark.parametrize(
+    ("task", "file"),
+    [
+        ("truthfulqa", "icm_truthfulqa_train.json"),
+        ("gsm8k", "icm_gsm8k_test.json"),
+        ("alpaca", "icm_alpaca_test.json"),
+    ],
+)
+def test_icm_runs_on_the_papers_files(task, file, tmp_path, tokenizer):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=16_384,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    run(
+        *("recipes/icm.py", "--model", tmp_path / "tiny", "--task", task, "--limit", 4),
+        *("--data", SHARED / file, "--output_dir", tmp_path / "out"),
+        *("--iterations_per_example", 1),
+    )
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["examples"] == len(rows(tmp_path / "out" / "labels.jsonl")) > 0
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="RewardBench's rows are not beside the project")
+def test_rewardbench_on_its_own_rows(reward_model, tmp_path):
+    run(
+        *("eval/rewardbench.py", "--reward_model", reward_model),
+        *("--benchmark", SHARED / "reward_bench_llmbar.jsonl", "--output_dir", tmp_path / "out"),
+    )
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    scores = rows(tmp_path / "out" / "scores.jsonl")
+    assert metrics["rows"] == len(scores) == 419
+    counts = {"llmbar-natural": 100, "llmbar-adver-neighbor": 134, "llmbar-adver-GPTInst": 92}
+    counts |= {"llmbar-adver-GPTOut": 47, "llmbar-adver-manual": 46}
+    right = sum(row["chosen"] > row["rejected"] for row in scores)
+    # the official weights are the counts of these rows, so the section is the plain share
+    assert set(metrics["subsets"]) == set(counts)
+    assert metrics["sections"]["Chat Hard"] == pytest.approx(100 * right / 419)
