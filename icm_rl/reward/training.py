@@ -7,7 +7,6 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
 
 from icm_rl.files import Row, read_rows, write_json, write_jsonl
@@ -79,6 +78,13 @@ def stage_settings(
     }
 
 
+def last_complete_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that holds ``trainer_state.json``, the last file of one."""
+    found = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    found.sort(key=lambda path: int(path.name.split("-")[1]))
+    return str(found[-1]) if found else None
+
+
 def train_reward_model(
     arguments: RewardArguments, training: RewardConfig, model: ModelConfig
 ) -> dict[str, Any]:
@@ -110,7 +116,7 @@ def train_reward_model(
         quantization_config=get_quantization_config(model),
         callbacks=[TrainerProgress("reward model", ("loss", "accuracy"))],
     )
-    result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)))
+    result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     metrics = {
         "pairs": len(split["train"]),
         "loss": result.training_loss,

@@ -26,7 +26,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from icm_rl.files import read_json, write_json, write_jsonl
 from icm_rl.models import resolve
 from icm_rl.progress import Progress
-from icm_rl.reward.scorer import Messages, RewardScorer
+from icm_rl.reward.scorer import Messages, RewardScorer, conversation
 from icm_rl.rl.advantages import (
     generalized_advantages,
     kl_estimate,
@@ -186,8 +186,7 @@ class PPO:
     def _scores(self, prompts: Sequence[Messages], rollout: Rollout) -> torch.Tensor:
         """The reward model's scores, less the penalty of answers that do not end, (batch,)."""
         conversations = [
-            [*prompt, {"role": "assistant", "content": text}]
-            for prompt, text in zip(prompts, rollout.texts, strict=True)
+            conversation(prompt, text) for prompt, text in zip(prompts, rollout.texts, strict=True)
         ]
         scores = torch.tensor(self.scorer.score(conversations), device=rollout.mask.device)
         penalty = self.config.missing_eos_penalty or 0.0

@@ -1,0 +1,59 @@
+"""The results of the chain over several seeds, as a Markdown table."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from icm_rl.files import read_json
+
+_COLUMNS = {
+    "zero-shot": "icm.zero_shot_accuracy",
+    "random many-shot": "icm.random_many_shot_accuracy",
+    "human labels": "icm.human_label_accuracy",
+    "golden many-shot": "icm.golden_many_shot_accuracy",
+    "**ICM labels**": "icm.label_accuracy",
+    "ICM, no consistency": "no_consistency.label_accuracy",
+    "ICM on *word*": "word.label_accuracy",
+    "golden many-shot on *word*": "word.golden_many_shot_accuracy",
+    "reward model, human": "reward_model.human.score",
+    "reward model, gold": "reward_model.gold.score",
+    "**reward model, ICM**": "reward_model.icm.score",
+    "policy before: right": "policy.before.gold_rate",
+    "**policy after: right**": "policy.after.gold_rate",
+    "policy before: reference reward": "policy.before.reference_reward",
+    "**policy after: reference reward**": "policy.after.reference_reward",
+    "**win rate**": "policy.win_rate",
+}
+_PLAIN = ("reward_model.", "policy.before.reference_reward", "policy.after.reference_reward")
+
+
+def seed_result(folder: Path) -> dict[str, Any]:
+    """A seed's report with the metrics of its two ICM runs beside the chain."""
+    return {
+        **read_json(folder / "chain" / "report.json"),
+        "no_consistency": read_json(folder / "no_consistency" / "metrics.json"),
+        "word": read_json(folder / "word" / "metrics.json"),
+    }
+
+
+def seeds_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """One row a figure: each seed's, then mean and standard deviation; shares in percent."""
+    seeds = range(len(results))
+    lines = [
+        "| | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean ± sd |",
+        "|---|" + "---|" * (len(results) + 1),
+    ]
+    for name, key in _COLUMNS.items():
+        scale = 1 if key.startswith(_PLAIN) else 100
+        values = [scale * _value(result, key) for result in results]
+        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
+        cells = [*(f"{value:.1f}" for value in values), f"{mean(values):.1f}{spread}"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _value(result: Mapping[str, Any], key: str) -> float:
+    for part in key.split("."):
+        result = result[part]
+    return result
