@@ -1,5 +1,6 @@
 """The chain of stages in one run folder: what each is called, runs as, reads and writes."""
 
+import hashlib
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from icm_rl.files import read_json, write_json, write_jsonl
+from icm_rl.files import fingerprint, read_json, write_json, write_jsonl
 from icm_rl.icm.labeling import preference_rows
 from icm_rl.tasks import TASKS, Dataset
 
@@ -151,18 +152,33 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
 def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
     """Runs each stage that is not complete; stops the chain where one fails.
 
+    A stage is skipped where it wrote its last file and neither its command nor any file that the
+    command names has changed since. ``stages.json`` remembers that, and each stage's seconds.
+
     Raises:
         SystemExit: A stage failed; with its exit code.
     """
-    times = Path(config.run_dir) / "seconds.json"
-    seconds = read_json(times) if times.exists() else {}
+    record = Path(config.run_dir) / "stages.json"
+    known = read_json(record) if record.exists() else {}
     for number, stage in enumerate(stages, 1):
-        print(f"\n[{number}/{len(stages)}] {stage.title}", file=sys.stderr, flush=True)
-        start, complete = time.monotonic(), stage.done.exists()
+        name = str(stage.done.parent.relative_to(config.run_dir))
+        before = known.get(name, {"seconds": 0.0, "identity": None})
+        identity = _identity(stage)
+        complete = stage.done.exists() and before["identity"] == identity
+        state = " (complete)" if complete else ""
+        print(f"\n[{number}/{len(stages)}] {stage.title}{state}", file=sys.stderr, flush=True)
+        if complete:
+            continue
+        start = time.monotonic()
         code = subprocess.run(stage.command, check=False).returncode
         if code:
             raise SystemExit(code if code > 0 else 128 - code)
-        if not complete:
-            name = str(stage.done.parent.relative_to(config.run_dir))
-            seconds[name] = round(seconds.get(name, 0) + time.monotonic() - start, 2)
-            write_json(times, seconds)
+        seconds = round(before["seconds"] + time.monotonic() - start, 2)
+        known[name] = {"seconds": seconds, "identity": identity}
+        write_json(record, known)
+
+
+def _identity(stage: StageCommand) -> str:
+    """A hash of the stage's command and of the files and folders that it names as its inputs."""
+    words = [word for word in stage.command[1:] if word != str(stage.done.parent)]
+    return hashlib.sha256(" ".join(map(fingerprint, words)).encode()).hexdigest()[:16]

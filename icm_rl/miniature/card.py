@@ -35,14 +35,15 @@ def model_card(
         seed: The seed.
     """
     parameters = model.num_parameters() / 1e6
-    tokens = sum(stage.tokens for stage in STAGES) / 1e6
+    tokens = log[-1]["tokens"] / 1e6
     stages = "\n".join(
         f"| {number} | {stage.length:,} | {stage.tokens:,} | {stage.learning_rate} | "
         f"{', '.join(f'{k} {v:.2f}' for k, v in stage.criteria.items())} |"
         for number, stage in enumerate(STAGES, 1)
     )
     losses = "\n".join(
-        f"| {entry['stage'] + 1} | {entry['tokens']:,} | {entry['loss']:.4f} |"
+        f"| {entry['stage'] + 1} | {entry['tokens']:,} | {entry['loss']:.4f} | "
+        f"{entry['label_loss']:.4f} |"
         for entry in _thinned(log)
     )
     tasks = list(figures)
@@ -96,15 +97,15 @@ U (α = 50) of the labels by each criterion, on the same pools: what ICM maximiz
 
 ## Training
 
-| stage | row length | tokens | learning rate | judges |
+| stage | row length | tokens at most | learning rate | judges |
 |---|---|---|---|---|
 {stages}
 
 Muon for matrices and AdamW for the rest, bf16 autocast; a judge's label weighs as much as ten
 other tokens. The last stage's learning rate falls linearly to zero.
 
-| stage | tokens so far | loss |
-|---|---|---|
+| stage | tokens so far | loss | loss on labels |
+|---|---|---|---|
 {losses}
 """
 

@@ -57,7 +57,8 @@ def collect(folder: str | Path) -> dict[str, Any]:
                 "pairs": trained["pairs"],
             }
     policy = read_json(folder / "policy" / "metrics.json")
-    seconds = read_json(folder / "seconds.json")
+    stages = read_json(folder / "stages.json")
+    seconds = {name: stage["seconds"] for name, stage in stages.items()}
     return {
         "icm": {name: icm[name] for name in _ICM if icm.get(name) is not None},
         "reward_model": reward_models,
