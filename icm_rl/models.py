@@ -48,6 +48,8 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, chat: bool = Fals
         raise InputError(
             f"{name}: the tokenizer has no chat template; set its chat_template and save it"
         )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 

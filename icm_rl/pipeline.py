@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from icm_rl.files import fingerprint, read_json, write_json, write_jsonl
 from icm_rl.icm.labeling import preference_rows
 from icm_rl.tasks import TASKS, Dataset
@@ -58,6 +60,9 @@ class PipelineConfig:
         default="recipes/configs/miniature/policy.yaml",
         metadata={"help": "Settings of the policies' evaluation."},
     )
+    icm_processes: int = field(
+        default=1, metadata={"help": "Processes that share out the pools of ICM."}
+    )
     accelerate_config: str | None = field(
         default=None, metadata={"help": "How 'accelerate launch' starts the training stages."}
     )
@@ -95,12 +100,9 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
         sources: The labels besides ICM's that are compared: ``gold`` and ``human`` where known.
     """
     run = Path(config.run_dir)
-    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    launch = _launch(1)
     if config.accelerate_config:
-        launch += ["--config_file", config.accelerate_config]
-    else:
-        launch += ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
-        launch += ["--dynamo_backend", "no"]
+        launch = [*launch[:3], "--config_file", config.accelerate_config]
     seed = ["--seed", str(config.seed)]
 
     def stage(title, program, folder, *flags) -> StageCommand:
@@ -110,7 +112,7 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
     python = [sys.executable]
     yield stage(
         "ICM labels the preferences",
-        [*python, "recipes/icm.py", "--config", config.icm_config],
+        [*_launch(config.icm_processes), "recipes/icm.py", "--config", config.icm_config],
         "icm",
         *("--model", config.model, "--task", config.task, "--data", paths["data"], *seed),
     )
@@ -147,6 +149,18 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
         *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),
         *(*world, *seed),
     )
+
+
+def _launch(processes: int) -> list[str]:
+    """The start of a command that runs a recipe in so many processes of this machine."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
+    if processes > 1 and not torch.accelerator.is_available():
+        command.append("--cpu")
+    return [
+        *command,
+        *("--num_processes", str(processes)),
+        *("--mixed_precision", "no", "--dynamo_backend", "no"),
+    ]
 
 
 def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:

@@ -16,25 +16,28 @@ class Progress:
         total: How many steps it takes.
         done: How many of them an earlier, killed run has done.
         unit: What a step is called.
+        shown: Whether this process shows anything.
     """
 
-    def __init__(self, name: str, total: int, done: int = 0, unit: str = "it"):
+    def __init__(self, name: str, total: int, done: int = 0, unit: str = "it", shown: bool = True):
         self.plain = not sys.stderr.isatty()
         self.bar = tqdm(
-            desc=name, total=total, initial=done, unit=unit, disable=self.plain, leave=True
+            desc=name, total=total, initial=done, unit=unit, disable=self.plain or not shown
         )
-        self.name, self.total, self.unit = name, total, unit
+        self.name, self.total, self.unit, self.shown = name, total, unit, shown
         self.done = self.initial = done
-        self.start = self.shown = time.monotonic()
+        self.start = self.last_line = time.monotonic()
 
     def advance(self, steps: int = 1, **numbers: float) -> None:
         """Counts ``steps`` and shows ``numbers`` beside the bar."""
         self.done += steps
         values = {name: f"{value:.4g}" for name, value in numbers.items()}
+        if not self.shown:
+            return
         if self.plain:
             now = time.monotonic()
-            if now - self.shown >= _SECONDS_BETWEEN_LINES or self.done == self.total:
-                self.shown = now
+            if now - self.last_line >= _SECONDS_BETWEEN_LINES or self.done == self.total:
+                self.last_line = now
                 self._line(", ".join(f"{name}={value}" for name, value in values.items()))
             return
         self.bar.set_postfix(values, refresh=False)

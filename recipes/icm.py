@@ -2,16 +2,20 @@
 
     python recipes/icm.py --config recipes/configs/miniature/icm.yaml
 
+Started by ``accelerate launch``, its processes share out the pools of a data set.
+
 Departs from Algorithm 1 of the paper in two points, as the authors' code does: the mutual
 predictability is the mean of the labels' log-odds (``--objective``), and a proposal that repeats
 the current label is not scored.
 """
 
+from accelerate import PartialState
+
 from icm_rl.engines import LocalEngine
 from icm_rl.errors import run
 from icm_rl.files import open_stage
 from icm_rl.icm.labeling import IcmConfig, label_dataset, stage_settings
-from icm_rl.models import default_device, load_causal_lm, load_tokenizer, resolve
+from icm_rl.models import load_causal_lm, load_tokenizer, resolve
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
 
@@ -25,14 +29,16 @@ def main() -> None:
         config.model, config.dtype, config.trust_remote_code, device_map=config.device_map
     )
     if config.device_map is None:
-        model.to(default_device())
+        model.to(PartialState().device)
     engine = LocalEngine(model, tokenizer, task.labels, config.cache_tokens)
     inputs = {"data": config.data, "model": resolve(config.model)}
-    stage = open_stage(config.output_dir, stage_settings(config), inputs)
+    processes = PartialState()
+    with processes.main_process_first():
+        stage = open_stage(config.output_dir, stage_settings(config), inputs)
     if stage.complete:
-        print(f"{config.output_dir}: complete, nothing to do")
+        processes.print(f"{config.output_dir}: complete, nothing to do")
         return
-    metrics = label_dataset(data, engine, config)
+    metrics = label_dataset(data, engine, config) or {}
     for name, value in metrics.items():
         print(f"{name:>28}  {value if not isinstance(value, float) else round(value, 4)}")
 

@@ -76,13 +76,24 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
     flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
     command = (*ICM, *flags, "--output_dir", tmp_path / "out")
     pools = tmp_path / "out" / "pools"
-    run_and_kill(command, (pools / "unfinished.json").exists)
-    run_and_kill(command, lambda: any(pools.glob("done-*.json")))
+    run_and_kill(command, (pools / "00000.unfinished.json").exists)
+    run_and_kill(command, (pools / "00000.json").exists)
     run(*command)
     assert rows(tmp_path / "out" / "labels.jsonl") == rows(labeled / "labels.jsonl")
     assert rows(tmp_path / "out" / "history.jsonl") == rows(labeled / "history.jsonl")
     again = run(*command)
     assert "complete, nothing to do" in again.stdout
+
+
+def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path):
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
+    two = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2, "--num_machines", 1)
+    two = (*two, "--mixed_precision", "no", "--dynamo_backend", "no")
+    run(*two, *ICM, *flags, "--output_dir", tmp_path / "out")
+    found = rows(tmp_path / "out" / "labels.jsonl")
+    for one, other in zip(found, rows(labeled / "labels.jsonl"), strict=True):
+        assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)
+        assert one["label"] == other["label"]
 
 
 def test_reward_model_by_lora_scores_as_one_model(data, tmp_path, labeled):

@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from accelerate import PartialState
+
 from icm_rl.engines import Engine
 from icm_rl.files import read_json, write_json, write_jsonl
 from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
@@ -118,27 +120,27 @@ def stage_settings(config: IcmConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if name not in elsewhere}
 
 
-def label_dataset(data: Dataset, engine: Engine, config: IcmConfig) -> dict[str, Any]:
+def label_dataset(data: Dataset, engine: Engine, config: IcmConfig) -> dict[str, Any] | None:
     """Labels all examples and writes the stage's files into ``config.output_dir``.
 
     Gold and human labels enter only after the search, to be compared with. A run that was killed
-    is continued: finished pools are read back, the unfinished one goes on where it was saved.
+    is continued: finished pools are read back, unfinished ones go on where they were saved. Under
+    ``accelerate launch`` the main process gathers and writes.
 
     Returns:
-        The metrics, which are the last file to be written.
+        The metrics, which are the last file to be written; None in other processes.
     """
     folder, task = Path(config.output_dir), TASKS[config.task]
     order = random.Random(f"pools {config.seed}")
     pools = split_into_pools(data.examples, task, engine, config.pool_size, order)
     finished = _label_pools(pools, task, engine, config, folder / "pools")
+    if not PartialState().is_main_process:
+        return None
     labels = {id: label for result in finished for id, label in result["labels"].items()}
     log_odds = {id: value for result in finished for id, value in result["log_odds"].items()}
-    start = time.monotonic()
     metrics = _search_metrics(pools, finished, labels, data)
     if config.baselines:
         metrics |= _baseline_metrics(pools, labels, data, task, engine, config.seed)
-    searching = sum(result["seconds"] for result in finished)
-    metrics["seconds"] = round(searching + time.monotonic() - start, 2)
     write_jsonl(folder / "labels.jsonl", _label_rows(data, labels, log_odds))
     write_jsonl(folder / "history.jsonl", _history(finished, data.gold))
     if data.pairs:
@@ -175,31 +177,43 @@ def preference_rows(data: Dataset, labels: Mapping[str, bool]) -> list[dict[str,
 def _label_pools(
     pools: Sequence[Sequence[Example]], task: Task, engine: Engine, config: IcmConfig, work: Path
 ) -> list[dict[str, Any]]:
-    """The result of each pool: labels, log-odds, history and seconds."""
-    finished = [read_json(path) for path in sorted(work.glob("done-*.json"))]
-    iterations = [total_iterations(config.search, len(pool)) for pool in pools]
-    progress = Progress("ICM", sum(iterations), sum(iterations[: len(finished)]))
-    for number in range(len(finished), len(pools)):
-        scorer = Scorer(
-            pools[number], task, engine, config.alpha, config.objective, config.consistency
-        )
-        result = _label_pool(scorer, number, config, work / "unfinished.json", progress)
-        write_json(work / f"done-{number:05}.json", result)
-        finished.append(result)
+    """The result of each pool: labels, log-odds, history and seconds.
+
+    The processes of ``accelerate launch`` share out the pools; each pool is its own search with its
+    own random numbers, so their number changes nothing.
+    """
+    processes = PartialState()
+    files = [work / f"{number:05}.json" for number in range(len(pools))]
+    own = range(processes.process_index, len(pools), processes.num_processes)
+    iterations = {number: total_iterations(config.search, len(pools[number])) for number in own}
+    done = sum(iterations[number] for number in own if files[number].exists())
+    progress = Progress("ICM", sum(iterations.values()), done, shown=processes.is_main_process)
+    for number in own:
+        if not files[number].exists():
+            scorer = Scorer(
+                pools[number], task, engine, config.alpha, config.objective, config.consistency
+            )
+            write_json(files[number], _label_pool(scorer, number, config, work, progress))
+            _unfinished(work, number).unlink(missing_ok=True)
     progress.close()
-    return finished
+    processes.wait_for_everyone()
+    return [read_json(file) for file in files]
+
+
+def _unfinished(work: Path, number: int) -> Path:
+    return work / f"{number:05}.unfinished.json"
 
 
 def _label_pool(
-    scorer: Scorer, number: int, config: IcmConfig, saved: Path, progress: Progress
+    scorer: Scorer, number: int, config: IcmConfig, work: Path, progress: Progress
 ) -> dict[str, Any]:
     """Searches one pool, from the beginning or from where a killed run saved it."""
     start, earlier, state = time.monotonic(), 0.0, None
+    saved = _unfinished(work, number)
     if saved.exists():
         values = read_json(saved)
-        if values["pool"] == number:
-            state, earlier = SearchState.from_json(values["state"]), values["seconds"]
-            progress.advance(state.iteration)
+        state, earlier = SearchState.from_json(values["state"]), values["seconds"]
+        progress.advance(state.iteration)
     last_save = start
 
     def after_iteration(state: SearchState) -> None:
@@ -208,8 +222,7 @@ def _label_pool(
         now = time.monotonic()
         if now - last_save > _SECONDS_BETWEEN_SAVES:
             last_save = now
-            seconds = earlier + now - start
-            write_json(saved, {"pool": number, "seconds": seconds, "state": state.to_json()})
+            write_json(saved, {"seconds": earlier + now - start, "state": state.to_json()})
 
     rng = random.Random(f"search {config.seed} {number}")
     state = search(scorer, config.search, rng, state, after_iteration)
@@ -264,6 +277,7 @@ def _search_metrics(
         "pools": len(pools),
         "utility": mean(result["utility"] for result in finished),
         "inconsistencies": sum(result["inconsistencies"] for result in finished),
+        "search_seconds": round(sum(result["seconds"] for result in finished), 2),
         "true_share": mean(labels.values()),
         "label_accuracy": accuracy(labels, data.gold),
         "human_label_accuracy": accuracy(data.human, data.gold) if data.human else None,

@@ -61,9 +61,6 @@ class RewardScorer:
         self.model = load_reward_model(name, dtype, trust_remote_code)
         self.model.to(device or default_device())
         self.batch_tokens = batch_tokens
-        self.tokenizer.padding_side = "right"
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
 
     @torch.inference_mode()
@@ -76,7 +73,9 @@ class RewardScorer:
         rewards = [0.0] * len(encoded)
         for batch in self._batches(encoded):
             inputs = self.tokenizer.pad(
-                {"input_ids": [encoded[index] for index in batch]}, return_tensors="pt"
+                {"input_ids": [encoded[index] for index in batch]},
+                padding_side="right",
+                return_tensors="pt",
             ).to(self.model.device)
             logits = self.model(**inputs).logits[:, 0].float()  # (batch,)
             for index, reward in zip(batch, logits.tolist(), strict=True):

@@ -70,10 +70,11 @@ def stage_settings(
     arguments: RewardArguments, training: RewardConfig, model: ModelConfig
 ) -> dict[str, Any]:
     """What decides the reward model, besides the preferences and the base model themselves."""
-    elsewhere = {"output_dir", "run_name", "report_to", "logging_steps", "save_steps", "hub_token"}
+    elsewhere = {"output_dir", "run_name", "report_to", "logging_steps", "hub_token", "use_cpu"}
+    default = RewardConfig(output_dir=training.output_dir, use_cpu=True)
     return {
         "eval_fraction": arguments.eval_fraction,
-        **changed(training, RewardConfig(output_dir=training.output_dir), elsewhere),
+        **changed(training, default, elsewhere),
         **changed(model, ModelConfig(), {"model_name_or_path"}),
     }
 

@@ -52,14 +52,12 @@ def generate(
 
     Each answer stops at the end token; a batch stops with its longest answer.
     """
-    encoded = tokenizer.apply_chat_template(
-        list(prompts),
-        add_generation_prompt=True,
-        padding=True,
-        padding_side="left",
-        return_tensors="pt",
-        return_dict=True,
-    ).to(model.device)
+    ids = tokenizer.apply_chat_template(
+        list(prompts), add_generation_prompt=True, return_dict=False
+    )
+    encoded = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(
+        model.device
+    )
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     sequences = model.generate(
         input_ids=encoded["input_ids"],

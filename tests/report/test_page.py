@@ -55,7 +55,7 @@ def finished_run(folder):
     for name in ("icm", "ppo"):
         write_json(folder / name / "settings.json", {"settings": {"seed": 0}, "inputs": {}})
     stages = ("icm", "reward/icm", "reward/gold", "ppo", "rewardbench/icm", "policy")
-    write_json(folder / "seconds.json", dict.fromkeys(stages, 10.0))
+    write_json(folder / "stages.json", {name: {"seconds": 10.0} for name in stages})
 
 
 def test_the_report_has_every_key_and_runs_nothing(tmp_path):
