@@ -3,13 +3,22 @@
 import sys
 from collections.abc import Callable
 
+import datasets
+import transformers
+
 
 class InputError(Exception):
     """The user's input is wrong: what, where, and what to do about it, in one line."""
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a recipe; an ``InputError`` becomes one line on standard error and exit code 2."""
+    """Runs a recipe; an ``InputError`` becomes one line on standard error and exit code 2.
+
+    The libraries' own progress bars and notices are off: each stage shows its own.
+    """
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     try:
         main()
     except InputError as error:

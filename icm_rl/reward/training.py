@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
 
 from icm_rl.files import Row, read_rows, write_json, write_jsonl
@@ -117,6 +117,7 @@ def train_reward_model(
         quantization_config=get_quantization_config(model),
         callbacks=[TrainerProgress("reward model", ("loss", "accuracy"))],
     )
+    trainer.remove_callback(PrinterCallback)
     result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     metrics = {
         "pairs": len(split["train"]),
