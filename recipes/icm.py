@@ -14,7 +14,7 @@ from accelerate import PartialState
 from icm_rl.engines import LocalEngine
 from icm_rl.errors import run
 from icm_rl.files import open_stage
-from icm_rl.icm.labeling import IcmConfig, label_dataset, stage_settings
+from icm_rl.icm.labeling import IcmConfig, label_dataset, plan_pools, stage_settings
 from icm_rl.models import load_causal_lm, load_tokenizer, resolve
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
@@ -31,6 +31,7 @@ def main() -> None:
     if config.device_map is None:
         model.to(PartialState().device)
     engine = LocalEngine(model, tokenizer, task.labels, config.cache_tokens)
+    pools = plan_pools(data, engine, config)
     inputs = {"data": config.data, "model": resolve(config.model)}
     processes = PartialState()
     with processes.main_process_first():
@@ -38,7 +39,7 @@ def main() -> None:
     if stage.complete:
         processes.print(f"{config.output_dir}: complete, nothing to do")
         return
-    metrics = label_dataset(data, engine, config) or {}
+    metrics = label_dataset(data, pools, engine, config) or {}
     for name, value in metrics.items():
         print(f"{name:>28}  {value if not isinstance(value, float) else round(value, 4)}")
 

@@ -120,7 +120,19 @@ def stage_settings(config: IcmConfig) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if name not in elsewhere}
 
 
-def label_dataset(data: Dataset, engine: Engine, config: IcmConfig) -> dict[str, Any] | None:
+def plan_pools(data: Dataset, engine: Engine, config: IcmConfig) -> list[list[Example]]:
+    """The pools in which the data set is labeled.
+
+    Raises:
+        InputError: They do not fit the model's context.
+    """
+    rng = random.Random(f"pools {config.seed}")
+    return split_into_pools(data.examples, TASKS[config.task], engine, config.pool_size, rng)
+
+
+def label_dataset(
+    data: Dataset, pools: Sequence[Sequence[Example]], engine: Engine, config: IcmConfig
+) -> dict[str, Any] | None:
     """Labels all examples and writes the stage's files into ``config.output_dir``.
 
     Gold and human labels enter only after the search, to be compared with. A run that was killed
@@ -131,8 +143,6 @@ def label_dataset(data: Dataset, engine: Engine, config: IcmConfig) -> dict[str,
         The metrics, which are the last file to be written; None in other processes.
     """
     folder, task = Path(config.output_dir), TASKS[config.task]
-    order = random.Random(f"pools {config.seed}")
-    pools = split_into_pools(data.examples, task, engine, config.pool_size, order)
     finished = _label_pools(pools, task, engine, config, folder / "pools")
     if not PartialState().is_main_process:
         return None

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
 
 from icm_rl.files import Row, read_rows, write_json, write_jsonl
-from icm_rl.models import load_tokenizer, resolve
+from icm_rl.models import resolve
 from icm_rl.progress import Progress
 from icm_rl.settings import changed
 
@@ -87,15 +87,17 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 
 def train_reward_model(
-    arguments: RewardArguments, training: RewardConfig, model: ModelConfig
+    preferences: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: RewardArguments,
+    training: RewardConfig,
+    model: ModelConfig,
 ) -> dict[str, Any]:
     """Trains, saves model and tokenizer into ``training.output_dir``, and writes its metrics there.
 
     A run that was killed continues from its last checkpoint.
     """
     folder = Path(training.output_dir)
-    preferences = load_preferences(arguments.preferences)
-    tokenizer = load_tokenizer(model.model_name_or_path, training.trust_remote_code, chat=True)
     split = {"train": preferences, "test": None}
     if arguments.eval_fraction > 0:
         split = preferences.train_test_split(arguments.eval_fraction, seed=training.seed)
