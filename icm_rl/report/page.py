@@ -28,9 +28,11 @@ p{max-width:72ch;margin:8px 0}.muted{color:#64748b;font-size:.9rem}
 .card b{display:block;font-size:1.5rem}
 .plots{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr))}
 .wide{grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}
+.wide figure,.plots figure:only-child{max-width:640px}
 figure{margin:0;border:1px solid #e2e8f0;border-radius:10px;padding:8px}
 svg{display:block;width:100%;height:auto}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
+.answers{min-width:720px}
 th,td{text-align:left;padding:6px 10px;border-bottom:1px solid #e2e8f0;vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .yes{color:#15803d}.no{color:#b91c1c}
@@ -234,8 +236,9 @@ def _answers(answers: Sequence[Mapping[str, Any]], per_section: int = 12) -> str
     return (
         "<h2>5. Answers</h2><p>Every so many-th prompt of the benchmark. Green: accepted by the "
         "world's rules; red: not.</p>"
-        '<div class="scroll"><table><tr><th>prompt</th><th>before</th><th class="n">reward</th>'
-        f'<th>after</th><th class="n">reward</th></tr>{"".join(rows)}</table></div>'
+        '<div class="scroll"><table class="answers"><tr><th>prompt</th>'
+        '<th>before</th><th class="n">reward</th><th>after</th><th class="n">reward</th></tr>'
+        f"{''.join(rows)}</table></div>"
     )
 
 
