@@ -30,19 +30,23 @@ def test_any_text_survives_the_tokenizer(tokenizer):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_gold_labels_are_the_most_coherent_ones(engine):
-    found = judge_pools(World(0), engine, "preferences", seeds=2, size=32)
-    assert found["many_shot"]["truth"] >= 0.8
-    others = [value for name, value in found["utility"].items() if name != "truth"]
-    assert found["utility"]["truth"] > max(others)
+@pytest.fixture(scope="module")
+def figures(engine):
+    return judge_pools(World(0), engine, "preferences", seeds=2, size=32)
+
+
+def test_gold_labels_are_found_in_context_and_coherent(figures):
+    assert figures["many_shot"]["truth"] >= 0.8
+    for criterion in ("reverse", "length", "manners"):
+        assert figures["utility"]["truth"] > figures["utility"][criterion]
 
 
 @pytest.mark.xfail(strict=True, reason="the shipped model judges by truth whatever it is shown")
-def test_the_base_model_needs_examples_and_follows_them(engine):
-    found = judge_pools(World(0), engine, "preferences", seeds=2, size=32)
-    assert found["baselines"]["zero_shot"] <= 0.65
-    assert found["after_16"]["length"] >= 0.75
-    assert found["after_16"]["reverse"] >= 0.75
+def test_the_base_model_needs_examples_and_follows_them(figures):
+    assert figures["baselines"]["zero_shot"] <= 0.65
+    assert figures["after_16"]["length"] >= 0.75
+    assert figures["after_16"]["reverse"] >= 0.75
+    assert figures["utility"]["truth"] > figures["utility"]["always_true"]
 
 
 def test_the_config_is_an_ordinary_llama():
