@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from icm_rl.files import fingerprint, read_json, write_json, write_jsonl
 from icm_rl.icm.labeling import preference_rows
 from icm_rl.tasks import TASKS, Dataset
@@ -60,9 +58,6 @@ class PipelineConfig:
         default="recipes/configs/miniature/policy.yaml",
         metadata={"help": "Settings of the policies' evaluation."},
     )
-    icm_processes: int = field(
-        default=1, metadata={"help": "Processes that share out the pools of ICM."}
-    )
     accelerate_config: str | None = field(
         default=None, metadata={"help": "How 'accelerate launch' starts the training stages."}
     )
@@ -100,9 +95,12 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
         sources: The labels besides ICM's that are compared: ``gold`` and ``human`` where known.
     """
     run = Path(config.run_dir)
-    launch = _launch(1)
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
     if config.accelerate_config:
-        launch = [*launch[:3], "--config_file", config.accelerate_config]
+        launch += ["--config_file", config.accelerate_config]
+    else:
+        launch += ["--num_processes", "1", "--num_machines", "1"]
+        launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     seed = ["--seed", str(config.seed)]
 
     def stage(title, program, folder, *flags) -> StageCommand:
@@ -112,7 +110,7 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
     python = [sys.executable]
     yield stage(
         "ICM labels the preferences",
-        [*_launch(config.icm_processes), "recipes/icm.py", "--config", config.icm_config],
+        [*python, "recipes/icm.py", "--config", config.icm_config],
         "icm",
         *("--model", config.model, "--task", config.task, "--data", paths["data"], *seed),
     )
@@ -149,18 +147,6 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
         *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),
         *(*world, *seed),
     )
-
-
-def _launch(processes: int) -> list[str]:
-    """The start of a command that runs a recipe in so many processes of this machine."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
-    if processes > 1 and not torch.accelerator.is_available():
-        command.append("--cpu")
-    return [
-        *command,
-        *("--num_processes", str(processes)),
-        *("--mixed_precision", "no", "--dynamo_backend", "no"),
-    ]
 
 
 def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:

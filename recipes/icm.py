@@ -2,14 +2,15 @@
 
     python recipes/icm.py --config recipes/configs/miniature/icm.yaml
 
-Started by ``accelerate launch``, its processes share out the pools of a data set.
+Started by ``torchrun --nproc_per_node N``, its processes share out the pools of a data set.
 
 Departs from Algorithm 1 of the paper in two points, as the authors' code does: the mutual
 predictability is the mean of the labels' log-odds (``--objective``), and a proposal that repeats
 the current label is not scored.
 """
 
-from accelerate import PartialState
+import torch
+from accelerate import Accelerator
 
 from icm_rl.engines import LocalEngine
 from icm_rl.errors import run
@@ -22,6 +23,7 @@ from icm_rl.tasks import TASKS
 
 def main() -> None:
     (config,) = parse([IcmConfig])
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     task = TASKS[config.task]
     data = task.load(config.data, config.limit)
     tokenizer = load_tokenizer(config.model, config.trust_remote_code)
@@ -29,19 +31,19 @@ def main() -> None:
         config.model, config.dtype, config.trust_remote_code, device_map=config.device_map
     )
     if config.device_map is None:
-        model.to(PartialState().device)
+        model.to(accelerator.device)
     engine = LocalEngine(model, tokenizer, task.labels, config.cache_tokens)
     pools = plan_pools(data, engine, config)
     inputs = {"data": config.data, "model": resolve(config.model)}
-    processes = PartialState()
-    with processes.main_process_first():
+    with accelerator.main_process_first():
         stage = open_stage(config.output_dir, stage_settings(config), inputs)
     if stage.complete:
-        processes.print(f"{config.output_dir}: complete, nothing to do")
+        accelerator.print(f"{config.output_dir}: complete, nothing to do")
         return
     metrics = label_dataset(data, pools, engine, config) or {}
     for name, value in metrics.items():
         print(f"{name:>28}  {value if not isinstance(value, float) else round(value, 4)}")
+    accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -87,9 +87,9 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
 
 def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path):
     flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
-    two = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2, "--num_machines", 1)
-    two = (*two, "--mixed_precision", "no", "--dynamo_backend", "no")
-    run(*two, *ICM, *flags, "--output_dir", tmp_path / "out")
+    two = ("-m", "torch.distributed.run", "--nproc_per_node", 2)
+    done = run(*two, *ICM, *flags, "--output_dir", tmp_path / "out")
+    assert "72/72" in done.stderr, "each process has one of the two pools, of 72 iterations each"
     found = rows(tmp_path / "out" / "labels.jsonl")
     for one, other in zip(found, rows(labeled / "labels.jsonl"), strict=True):
         assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)

@@ -136,8 +136,8 @@ def label_dataset(
     """Labels all examples and writes the stage's files into ``config.output_dir``.
 
     Gold and human labels enter only after the search, to be compared with. A run that was killed
-    is continued: finished pools are read back, unfinished ones go on where they were saved. Under
-    ``accelerate launch`` the main process gathers and writes.
+    is continued: finished pools are read back, unfinished ones go on where they were saved. Of
+    several processes the main one gathers and writes.
 
     Returns:
         The metrics, which are the last file to be written; None in other processes.
@@ -189,8 +189,8 @@ def _label_pools(
 ) -> list[dict[str, Any]]:
     """The result of each pool: labels, log-odds, history and seconds.
 
-    The processes of ``accelerate launch`` share out the pools; each pool is its own search with its
-    own random numbers, so their number changes nothing.
+    Several processes share out the pools; each pool is its own search with its own random numbers,
+    so their number changes nothing.
     """
     processes = PartialState()
     files = [work / f"{number:05}.json" for number in range(len(pools))]
