@@ -133,10 +133,6 @@ class World:
         """
         return core_of(response_text) == self.by_text[query_text].right
 
-    def refuses(self, response_text: str) -> bool:
-        """Whether a response is a refusal."""
-        return core_of(response_text) == REFUSAL
-
     def _facts(self, creatures: list[str], rng: random.Random) -> None:
         facts = {
             creature: {name: rng.choice(spec[0]) for name, spec in _ATTRIBUTES.items()}

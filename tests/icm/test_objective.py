@@ -1,3 +1,4 @@
+import json
 import math
 import random
 from itertools import combinations
@@ -34,8 +35,7 @@ def log_odds_by_hand(scorer, labels, id, order, model, tokenizer):
     for other in order:
         word = "True" if labels[other] else "False"
         text = scorer.examples[other].text
-        for piece in (f"{text} {word}\n\n",):
-            ids += tokenizer.encode(piece, add_special_tokens=False)
+        ids += tokenizer.encode(f"{text} {word}\n\n", add_special_tokens=False)
     ids += tokenizer.encode(scorer.examples[id].text, add_special_tokens=False)
     with torch.no_grad():
         log_probs = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
@@ -120,8 +120,6 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(scorer):
     config = SearchConfig(iterations_per_example=1.5, initial_examples=4)
     saved = []
     whole = search(scorer, config, random.Random(6), None, lambda s: saved.append(s.to_json()))
-    import json
-
     middle = SearchState.from_json(json.loads(json.dumps(saved[7])))
     again = search(scorer, config, random.Random(99), middle)
     assert again.labels == whole.labels
