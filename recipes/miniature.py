@@ -2,12 +2,11 @@
 
     python recipes/miniature.py --output_dir runs/miniature
 
-Trains a tokenizer and a Llama of about two million parameters on the corpus of an invented world,
+Trains a tokenizer and a Llama of about four million parameters on the corpus of an invented world,
 then measures what the model can do. Continues where it was stopped. The shipped model in
 icm_rl/miniature/model is a copy of what this wrote into OUTPUT_DIR/model.
 """
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from icm_rl.errors import run
 from icm_rl.files import open_stage, write_text
 from icm_rl.miniature.card import model_card
 from icm_rl.miniature.evaluate import evaluate
-from icm_rl.miniature.pretrain import STAGES, new_model, pretrain, train_tokenizer
+from icm_rl.miniature.pretrain import STAGES, pretrain, train_tokenizer
 from icm_rl.miniature.world import World
 from icm_rl.settings import parse
 
@@ -40,11 +39,8 @@ def main() -> None:
     accelerator = Accelerator(mixed_precision="bf16")
     world = World(config.seed)
     tokenizer = train_tokenizer(world, config.seed)
-    model = new_model(tokenizer, config.seed)
-    start = time.monotonic()
-    log = pretrain(accelerator, model, tokenizer, world, STAGES, folder, config.seed)
-    minutes = (time.monotonic() - start) / 60
-    model = accelerator.unwrap_model(model).float().eval()
+    model, log = pretrain(accelerator, tokenizer, world, STAGES, folder, config.seed)
+    model = model.bfloat16().eval()
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     figures = evaluate(world, model, tokenizer)
@@ -53,7 +49,7 @@ def main() -> None:
         if torch.cuda.is_available()
         else f"{torch.get_num_threads()} CPU threads"
     )
-    card = model_card(model, log, figures, device, minutes, config.seed)
+    card = model_card(model, log, figures, device, config.seed)
     write_text(folder / "model" / "README.md", card)
     print(card)
 

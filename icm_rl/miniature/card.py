@@ -21,7 +21,6 @@ def model_card(
     log: Sequence[Mapping[str, Any]],
     figures: Mapping[str, Mapping[str, Mapping[str, float]]],
     device: str,
-    minutes: float,
     seed: int,
 ) -> str:
     """The card as Markdown.
@@ -31,18 +30,20 @@ def model_card(
         log: What ``pretrain`` returned.
         figures: What ``evaluate`` returned.
         device: What it was trained on.
-        minutes: How long the last call of ``pretrain`` took.
         seed: The seed.
     """
     parameters = model.num_parameters() / 1e6
-    tokens = log[-1]["tokens"] / 1e6
+    last = {entry["stage"]: entry for entry in log}
+    tokens = sum(entry["tokens"] for entry in last.values()) / 1e6
+    minutes = sum(entry["seconds"] for entry in last.values()) / 60
     stages = "\n".join(
-        f"| {number} | {stage.length:,} | {stage.tokens:,} | {stage.learning_rate} | "
+        f"| {number} | {stage.layers} | {stage.length:,} | {last[number]['tokens']:,} | "
+        f"{stage.optimizer} | {stage.learning_rate} | "
         f"{', '.join(f'{k} {v:.2f}' for k, v in stage.criteria.items())} |"
         for number, stage in enumerate(STAGES, 1)
     )
     losses = "\n".join(
-        f"| {entry['stage'] + 1} | {entry['tokens']:,} | {entry['loss']:.4f} | "
+        f"| {entry['stage']} | {entry['tokens']:,} | {entry['loss']:.4f} | "
         f"{entry['label_loss']:.4f} |"
         for entry in _thinned(log)
     )
@@ -77,8 +78,8 @@ for a pretrained base model: it knows the world, it has read judges of many crit
 told it which criterion is meant. Byte-level BPE, each of the world's words one token, a chat
 template, {model.config.max_position_embeddings:,} tokens of context.
 
-Made by `python recipes/miniature.py --seed {seed}` on {device}; the last uninterrupted stretch of
-its training took {minutes:.0f} minutes.
+Made by `python recipes/miniature.py --seed {seed}` on {device}, whose training took
+{minutes:.0f} minutes.
 
 ## What it can do
 
@@ -97,14 +98,16 @@ U (α = 50) of the labels by each criterion, on the same pools: what ICM maximiz
 
 ## Training
 
-| stage | row length | tokens at most | learning rate | judges |
-|---|---|---|---|---|
+| stage | layers | row length | tokens | optimizer | learning rate | judges |
+|---|---|---|---|---|---|---|
 {stages}
 
-Muon for matrices and AdamW for the rest, bf16 autocast; a judge's label weighs as much as ten
-other tokens. The last stage's learning rate falls linearly to zero.
+A stage with more layers than the one before starts from its weights, the added layers as the
+identity. Muon updates the matrices inside the layers, AdamW the rest; bf16 autocast; a judge's
+label weighs as much as ten other tokens. The first stage ends when the loss on labels is below
+{STAGES[0].until}, and in the last the learning rate falls linearly to zero.
 
-| stage | tokens so far | loss | loss on labels |
+| stage | its tokens so far | loss | loss on labels |
 |---|---|---|---|
 {losses}
 """

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,45 +52,66 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of pretraining.
+    """One stretch of pretraining, with an optimizer of its own.
 
     Attributes:
+        layers: Layers of the model; those that it has more than before start as the identity.
         length: Tokens in a row.
         tokens: Tokens in all.
-        learning_rate: Constant, or where ``decay`` is set falling linearly to zero.
-        decay: Whether it falls.
+        optimizer: ``muon`` (AdamW still for embeddings and norms) or ``adamw``.
+        learning_rate: Constant after the warm-up, or where ``decay`` is set falling to zero.
+        decay: Whether it falls, linearly.
         documents: Shares of the kinds of documents.
         criteria: Shares of the judges' criteria.
         noisy: Share of the judged lists with noisy labels.
         until: Loss on the labels, over 50 steps, at which the stage ends before its tokens do.
     """
 
+    layers: int
     length: int
     tokens: int
+    optimizer: str
     learning_rate: float
     decay: bool = False
     documents: Mapping[str, float] = field(default_factory=lambda: corpus.DOCUMENTS)
     criteria: Mapping[str, float] = field(default_factory=lambda: corpus.CRITERIA)
-    noisy: float = corpus.NOISY_LISTS
+    noisy: float = 0.0
     until: float = 0.0
 
 
 STAGES = (
     Stage(
+        5,
         384,
         30_000_000,
+        "muon",
         4e-3,
         documents={"list": 0.80, "dialogue": 0.05, "statements": 0.13, "lone_claim": 0.02},
         criteria={"truth": 1.0},
-        noisy=0.0,
         until=0.2,
     ),
-    Stage(384, 8_000_000, 4e-3),
-    Stage(1024, 8_000_000, 4e-3),
-    Stage(2048, 9_000_000, 4e-3, decay=True),
+    Stage(
+        8,
+        384,
+        13_000_000,
+        "adamw",
+        1e-3,
+        documents={"list": 0.80, "dialogue": 0.05, "statements": 0.10, "lone_claim": 0.05},
+        criteria={
+            "truth": 0.42,
+            "reverse": 0.14,
+            "length": 0.12,
+            "manners": 0.12,
+            "always_true": 0.05,
+            "always_false": 0.05,
+            "coin": 0.10,
+        },
+    ),
+    Stage(8, 1024, 6_000_000, "adamw", 1e-3, noisy=corpus.NOISY_LISTS),
+    Stage(8, 2048, 6_000_000, "adamw", 1e-3, noisy=corpus.NOISY_LISTS, decay=True),
 )
-"""Truth alone first, until it is found: where many criteria compete, a model this small does not
-find it, and how long it takes alone varies from seed to seed."""
+"""Truth alone first, in few layers: where many criteria compete, a model this small does not find
+it. The layers added after that have room to read from the context which criterion is meant."""
 
 
 def train_tokenizer(world: World, seed: int) -> PreTrainedTokenizerFast:
@@ -136,14 +158,14 @@ def train_tokenizer(world: World, seed: int) -> PreTrainedTokenizerFast:
     return fast
 
 
-def new_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """A randomly initialised Llama of about two million parameters."""
+def new_model(tokenizer: PreTrainedTokenizerBase, layers: int, seed: int) -> LlamaForCausalLM:
+    """A randomly initialised Llama, 192 wide: 3.7 million parameters in 8 layers."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=(len(tokenizer) + 7) // 8 * 8,
         hidden_size=192,
         intermediate_size=512,
-        num_hidden_layers=5,
+        num_hidden_layers=layers,
         num_attention_heads=3,
         num_key_value_heads=3,
         head_dim=64,
@@ -169,24 +191,26 @@ class Rows(Dataset):
         world: World,
         tokenizer: PreTrainedTokenizerBase,
         stage: Stage,
-        count: int,
         seed: str,
     ):
-        self.world, self.tokenizer, self.stage, self.count = world, tokenizer, stage, count
+        self.world, self.tokenizer, self.stage = world, tokenizer, stage
         self.length, self.seed = stage.length, seed
+        self.batch = max(1, TOKENS_PER_STEP // stage.length)
         self.labels = {tokenizer.encode(f" {label}")[0] for label in (True, False)}
         self.cues = set(tokenizer.convert_tokens_to_ids([PHRASES[2], PHRASES[-1]]))
 
     def __len__(self) -> int:
-        return self.count
+        return self.stage.tokens // (self.batch * self.length) * self.batch
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = random.Random(f"{self.seed} {index}")
         kind = corpus.weighted(rng, self.stage.documents)
         ids: list[int] = []
         if kind == "list":
-            text = corpus.judged_list(self.world, rng, self.length // 20, self.stage.criteria)
-            ids = self._encode(text)
+            items = self.length // 20
+            ids = self._encode(
+                corpus.judged_list(self.world, rng, items, self.stage.criteria, self.stage.noisy)
+            )
         while len(ids) < self.length:
             short = {k: v for k, v in self.stage.documents.items() if k != "list"}
             ids += self._document(corpus.weighted(rng, short), rng)
@@ -231,84 +255,119 @@ def losses(
     )
 
 
-def optimizers(model: PreTrainedModel) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon for the weight matrices, AdamW for embeddings and norms, both at AdamW's scale."""
+def grown(model: LlamaForCausalLM, layers: int) -> LlamaForCausalLM:
+    """The same function in more layers: each added one begins by adding nothing."""
+    before = model.config.num_hidden_layers
+    if layers == before:
+        return model
+    config = LlamaConfig(**model.config.to_dict() | {"num_hidden_layers": layers})
+    deeper = LlamaForCausalLM(config)
+    deeper.load_state_dict(model.state_dict(), strict=False)
+    for layer in deeper.model.layers[before:]:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    return deeper
+
+
+def optimizers(model: PreTrainedModel, name: str) -> list[torch.optim.Optimizer]:
+    """AdamW for all, or Muon, at AdamW's scale, for the weight matrices inside the layers."""
+    if name == "adamw":
+        return [torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.05)]
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed" not in name
         (matrices if is_matrix else others).append(parameter)
     muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    return muon, torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01)
+    return [muon, torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01)]
 
 
 def pretrain(
     accelerator: Accelerator,
-    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     world: World,
     stages: Sequence[Stage],
     output_dir: Path,
     seed: int,
-) -> list[dict]:
-    """Trains the model through all stages, or on from the last checkpoint in ``output_dir``.
+) -> tuple[LlamaForCausalLM, list[dict]]:
+    """Trains a new model through all stages, or on from the last checkpoint in ``output_dir``.
 
     Returns:
-        The training log: stage, tokens so far, loss and loss on labels, every 50 steps.
+        The model, and the training log: stage, tokens so far, seconds so far, loss and loss on
+        labels, every 50 steps.
     """
-    checkpoint = output_dir / "checkpoint"
-    model, *both = accelerator.prepare(model, *optimizers(model))
-    state = {"stage": 0, "step": 0, "tokens": 0, "log": []}
-    if (checkpoint / "state.json").exists():
+    model = new_model(tokenizer, stages[0].layers, seed)
+    log: list[dict] = []
+    for number, stage in enumerate(stages, 1):
+        folder = output_dir / f"stage-{number}"
+        if not (folder / "model").exists():
+            torch.manual_seed(seed)
+            rows = Rows(world, tokenizer, stage, f"{seed} {number}")
+            name = f"stage {number}/{len(stages)}"
+            model, own = _train(accelerator, grown(model, stage.layers), rows, folder, name)
+            model.save_pretrained(folder / "new")
+            write_json(folder / "log.json", own)
+            (folder / "new").rename(folder / "model")
+        model = LlamaForCausalLM.from_pretrained(folder / "model")
+        log += [{"stage": number} | entry for entry in read_json(folder / "log.json")]
+    return model, log
+
+
+def _train(
+    accelerator: Accelerator, model: LlamaForCausalLM, rows: Rows, folder: Path, name: str
+) -> tuple[LlamaForCausalLM, list[dict]]:
+    """Trains through one stage, or on from its checkpoint."""
+    stage, checkpoint = rows.stage, folder / "checkpoint"
+    model, *both = accelerator.prepare(model, *optimizers(model, stage.optimizer))
+    state: dict[str, Any] = {"step": 0, "seconds": 0.0, "log": []}
+    if checkpoint.exists():
         accelerator.load_state(str(checkpoint))
         state = read_json(checkpoint / "state.json")
-    for number in range(state["stage"], len(stages)):
-        stage = stages[number]
-        batch = max(1, TOKENS_PER_STEP // stage.length)
-        steps = stage.tokens // (batch * stage.length)
-        progress = Progress(f"stage {number + 1}/{len(stages)}", steps, state["step"], "step")
-        rows = Rows(world, tokenizer, stage, steps * batch, f"{seed} {number}")
-        order = range(state["step"] * batch, steps * batch)
-        recent: list[tuple[float, float]] = []
-        for inputs in DataLoader(rows, batch, sampler=order):
-            ids = inputs["input_ids"].to(accelerator.device)
-            loss, label_loss = losses(
-                model(input_ids=ids).logits, ids, inputs["weights"].to(ids.device)
+    start = time.monotonic() - state["seconds"]
+    steps, batch = len(rows) // rows.batch, rows.batch
+    progress = Progress(name, steps, state["step"], "step")
+    recent: list[tuple[float, float]] = []
+    for inputs in DataLoader(rows, batch, sampler=range(state["step"] * batch, steps * batch)):
+        ids = inputs["input_ids"].to(accelerator.device)
+        loss, label_loss = losses(
+            model(input_ids=ids).logits, ids, inputs["weights"].to(ids.device)
+        )
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        scale = 1 - state["step"] / steps if stage.decay else 1.0
+        scale *= min(1.0, (state["step"] + 1) / WARMUP_STEPS)
+        for optimizer in both:
+            for group in optimizer.param_groups:
+                group["lr"] = stage.learning_rate * scale
+            optimizer.step()
+            optimizer.zero_grad()
+        state["step"] += 1
+        recent.append((loss.item(), label_loss.item()))
+        progress.advance(loss=recent[-1][0], label_loss=recent[-1][1])
+        if state["step"] % LOG_STEPS == 0:
+            state["seconds"] = time.monotonic() - start
+            means = [sum(column) / len(recent) for column in zip(*recent, strict=True)]
+            recent = []
+            state["log"].append(
+                {
+                    "tokens": state["step"] * batch * stage.length,
+                    "seconds": round(state["seconds"]),
+                    "loss": round(means[0], 4),
+                    "label_loss": round(means[1], 4),
+                }
             )
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(model.parameters(), 1.0)
-            scale = 1 - state["step"] / steps if stage.decay else 1.0
-            warmup = min(1.0, (state["step"] + 1) / WARMUP_STEPS) if number == 0 else 1.0
-            for optimizer in both:
-                for group in optimizer.param_groups:
-                    group["lr"] = stage.learning_rate * scale * warmup
-                optimizer.step()
-                optimizer.zero_grad()
-            state["step"] += 1
-            state["tokens"] += ids.numel()
-            recent.append((loss.item(), label_loss.item()))
-            progress.advance(loss=recent[-1][0], label_loss=recent[-1][1])
-            if state["step"] % LOG_STEPS == 0:
-                means = [sum(column) / len(recent) for column in zip(*recent, strict=True)]
-                recent = []
-                entry = {"loss": round(means[0], 4), "label_loss": round(means[1], 4)}
-                state["log"].append({"stage": number, "tokens": state["tokens"], **entry})
-                if means[1] < stage.until:
-                    break
-            if state["step"] % SAVE_STEPS == 0:
-                _save(accelerator, model, checkpoint, state)
-        progress.close()
-        state["stage"], state["step"] = number + 1, 0
-        _save(accelerator, model, checkpoint, state)
-    return state["log"]
+            if means[1] < stage.until:
+                break
+        if state["step"] % SAVE_STEPS == 0:
+            _save(accelerator, checkpoint, state)
+    progress.close()
+    return accelerator.unwrap_model(model), state["log"]
 
 
-def _save(
-    accelerator: Accelerator, model: PreTrainedModel, checkpoint: Path, state: Mapping[str, Any]
-) -> None:
+def _save(accelerator: Accelerator, checkpoint: Path, state: Mapping[str, Any]) -> None:
     """Replaces the checkpoint; the old one stays whole until the new one is."""
     new = checkpoint.with_name("checkpoint.new")
+    shutil.rmtree(new, ignore_errors=True)
     accelerator.save_state(str(new))
-    accelerator.unwrap_model(model).config.save_pretrained(new)
     write_json(new / "state.json", state)
     shutil.rmtree(checkpoint, ignore_errors=True)
     new.rename(checkpoint)
