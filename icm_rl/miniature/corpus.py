@@ -23,9 +23,10 @@ CRITERIA = {
     "always_false": 0.06,
     "coin": 0.11,
 }
-NOISY_LISTS = 0.20
+NOISY_LISTS = 0.30
+INDISCRIMINATE = ("always_true", "always_false")
 LIST_TASKS = {"facts": 0.25, "solutions": 0.25, "preferences": 0.50}
-DOCUMENTS = {"list": 0.66, "dialogue": 0.16, "statements": 0.12, "lone_claim": 0.06}
+DOCUMENTS = {"list": 0.64, "dialogue": 0.16, "statements": 0.10, "lone_claim": 0.10}
 KINDS = {
     "fact": 0.30,
     "sum": 0.12,
@@ -185,7 +186,9 @@ def judged_list(
 ) -> str:
     """One judge's list of about ``items`` items, groups whole, their members near or far.
 
-    A share ``noisy`` of the lists has each label flipped with a probability of 10 to 30 %.
+    A share ``noisy`` of the lists has each label flipped with a probability of 10 to 30 %. Where
+    there is such noise, the judges who say the same to everything always have it: free of it,
+    theirs would be the most predictable labels of all.
     """
     criterion = weighted(rng, criteria)
     draw = groups_for_task(world, weighted(rng, LIST_TASKS), rng)
@@ -199,7 +202,8 @@ def judged_list(
         rng.shuffle(ordered)
     elif layout < 0.6:
         ordered = [group[k] for k in range(4) for group in groups if k < len(group)]
-    noise = rng.uniform(0.1, 0.3) if rng.random() < noisy else 0.0
+    slips = rng.random() < (1.0 if noisy and criterion in INDISCRIMINATE else noisy)
+    noise = rng.uniform(0.1, 0.3) if slips else 0.0
     judge = JUDGES[criterion]
     lines = []
     for item in ordered:
