@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from transformers import AutoTokenizer
 
 from icm_rl.errors import run
 from icm_rl.files import open_stage, write_text
@@ -38,7 +39,10 @@ def main() -> None:
     open_stage(folder, {"seed": config.seed}, {})
     accelerator = Accelerator(mixed_precision="bf16")
     world = World(config.seed)
-    tokenizer = train_tokenizer(world, config.seed)
+    if not (folder / "tokenizer").exists():
+        train_tokenizer(world, config.seed).save_pretrained(folder / "tokenizer.new")
+        (folder / "tokenizer.new").rename(folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     model, log = pretrain(accelerator, tokenizer, world, STAGES, folder, config.seed)
     model = model.bfloat16().eval()
     model.save_pretrained(folder / "model")

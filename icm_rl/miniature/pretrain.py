@@ -107,7 +107,7 @@ STAGES = (
             "coin": 0.10,
         },
     ),
-    Stage(8, 1024, 6_000_000, "adamw", 1e-3, noisy=corpus.NOISY_LISTS),
+    Stage(8, 1024, 4_000_000, "adamw", 1e-3, noisy=corpus.NOISY_LISTS),
     Stage(8, 2048, 6_000_000, "adamw", 1e-3, noisy=corpus.NOISY_LISTS, decay=True),
 )
 """Truth alone first, in few layers: where many criteria compete, a model this small does not find
