@@ -10,6 +10,7 @@ or False, coin flips) are what ICM can be misled by.
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from icm_rl.miniature.world import FILLERS, OPENERS, REFUSAL, Query, Response, World
 from icm_rl.tasks import alpaca, gsm8k, truthfulqa
@@ -23,8 +24,6 @@ CRITERIA = {
     "always_false": 0.06,
     "coin": 0.11,
 }
-NOISY_LISTS = 0.30
-INDISCRIMINATE = ("always_true", "always_false")
 LIST_TASKS = {"facts": 0.25, "solutions": 0.25, "preferences": 0.50}
 DOCUMENTS = {"list": 0.64, "dialogue": 0.16, "statements": 0.10, "lone_claim": 0.10}
 KINDS = {
@@ -182,13 +181,14 @@ def judged_list(
     rng: random.Random,
     items: int,
     criteria: Mapping[str, float] = CRITERIA,
-    noisy: float = NOISY_LISTS,
+    noisy: Mapping[str, float] = MappingProxyType({}),
 ) -> str:
     """One judge's list of about ``items`` items, groups whole, their members near or far.
 
-    A share ``noisy`` of the lists has each label flipped with a probability of 10 to 30 %. Where
-    there is such noise, the judges who say the same to everything always have it: free of it,
-    theirs would be the most predictable labels of all.
+    Of the lists by each criterion the share ``noisy`` has each label flipped with a probability of
+    10 to 30 %: a reader of noisy truth bears a context with some wrong labels, and the judges who
+    say the same to everything should have noise always, or theirs are the most predictable labels
+    of all.
     """
     criterion = weighted(rng, criteria)
     draw = groups_for_task(world, weighted(rng, LIST_TASKS), rng)
@@ -202,7 +202,7 @@ def judged_list(
         rng.shuffle(ordered)
     elif layout < 0.6:
         ordered = [group[k] for k in range(4) for group in groups if k < len(group)]
-    slips = rng.random() < (1.0 if noisy and criterion in INDISCRIMINATE else noisy)
+    slips = rng.random() < noisy.get(criterion, 0.0)
     noise = rng.uniform(0.1, 0.3) if slips else 0.0
     judge = JUDGES[criterion]
     lines = []

@@ -63,7 +63,9 @@ class Stage:
         decay: Whether it falls, linearly.
         documents: Shares of the kinds of documents.
         criteria: Shares of the judges' criteria.
-        noisy: Share of the judged lists with noisy labels.
+        led: Share of the rows of judged lists that a lone claim leads, so that what stands first in
+            a row, as it does at zero shot, is mostly a lone claim.
+        noisy: For each criterion, the share of its lists with noisy labels.
         until: Loss on the labels, over 50 steps, at which the stage ends before its tokens do.
     """
 
@@ -75,7 +77,8 @@ class Stage:
     decay: bool = False
     documents: Mapping[str, float] = field(default_factory=lambda: corpus.DOCUMENTS)
     criteria: Mapping[str, float] = field(default_factory=lambda: corpus.CRITERIA)
-    noisy: float = 0.0
+    led: float = 0.0
+    noisy: Mapping[str, float] = field(default_factory=dict)
     until: float = 0.0
 
 
@@ -107,8 +110,24 @@ STAGES = (
             "coin": 0.10,
         },
     ),
-    Stage(8, 1024, 4_000_000, "adamw", 1e-3, noisy=corpus.NOISY_LISTS),
-    Stage(8, 2048, 6_000_000, "adamw", 1e-3, noisy=corpus.NOISY_LISTS, decay=True),
+    Stage(
+        8,
+        1024,
+        4_000_000,
+        "adamw",
+        1e-3,
+        noisy=dict.fromkeys(corpus.CRITERIA, 0.3) | {"always_true": 1.0, "always_false": 1.0},
+    ),
+    Stage(
+        8,
+        2048,
+        6_000_000,
+        "adamw",
+        1e-3,
+        decay=True,
+        led=0.75,
+        noisy={"truth": 0.3, "always_true": 1.0, "always_false": 1.0},
+    ),
 )
 """Truth alone first, in few layers: where many criteria compete, a model this small does not find
 it. The layers added after that have room to read from the context which criterion is meant."""
@@ -207,8 +226,10 @@ class Rows(Dataset):
         kind = corpus.weighted(rng, self.stage.documents)
         ids: list[int] = []
         if kind == "list":
+            if rng.random() < self.stage.led:
+                ids = self._document("lone_claim", rng)
             items = self.length // 20
-            ids = self._encode(
+            ids += self._encode(
                 corpus.judged_list(self.world, rng, items, self.stage.criteria, self.stage.noisy)
             )
         while len(ids) < self.length:
