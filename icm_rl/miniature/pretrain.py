@@ -126,7 +126,7 @@ STAGES = (
         1e-3,
         decay=True,
         led=0.75,
-        noisy={"truth": 0.3, "always_true": 1.0, "always_false": 1.0},
+        noisy={"truth": 0.5, "always_true": 1.0, "always_false": 1.0},
     ),
 )
 """Truth alone first, in few layers: where many criteria compete, a model this small does not find
