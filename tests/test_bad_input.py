@@ -53,6 +53,7 @@ CASES = {
     ),
     "unknown flag": (lines(PAIR), ["--pool-sise", "4"], "did you mean 'pool_size'?"),
     "bad value": (lines(PAIR), ["--pool_size", "many"], "invalid"),
+    "no search": (lines(PAIR), ["--restarts", "0"], "--restarts is 0; give 1 or more"),
     "no such model": (lines(PAIR), ["--model", "nowhere/to-be-found"], "nowhere/to-be-found"),
 }
 

@@ -73,7 +73,7 @@ def test_killed_in_every_stage_it_ends_the_same(whole, tmp_path):
     folder = tmp_path / "run"
     command = [*config(tmp_path), "--run_dir", folder]
     moments = [
-        (folder / "icm" / "pools" / "00000.json").exists,
+        (folder / "icm" / "pools" / "00000-0.json").exists,
         lambda: any((folder / "reward" / "icm").glob("checkpoint-*")),
         (folder / "reward" / "gold" / "metrics.json").exists,
         (folder / "rewardbench" / "icm" / "settings.json").exists,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import LAUNCH, ROOT, SHARED, run
 
-ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
+ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", "--restarts", 1)
 
 
 def rows(path) -> list[dict]:
@@ -76,13 +76,32 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
     flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
     command = (*ICM, *flags, "--output_dir", tmp_path / "out")
     pools = tmp_path / "out" / "pools"
-    run_and_kill(command, (pools / "00000.unfinished.json").exists)
-    run_and_kill(command, (pools / "00000.json").exists)
+    run_and_kill(command, (pools / "00000-0.unfinished.json").exists)
+    run_and_kill(command, (pools / "00000-0.json").exists)
     run(*command)
     assert rows(tmp_path / "out" / "labels.jsonl") == rows(labeled / "labels.jsonl")
     assert rows(tmp_path / "out" / "history.jsonl") == rows(labeled / "history.jsonl")
     again = run(*command)
     assert "complete, nothing to do" in again.stdout
+
+
+def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
+    flags = (
+        "--data",
+        data / "preferences_train.jsonl",
+        "--limit",
+        4,
+        "--iterations_per_example",
+        1,
+    )
+    run(*ICM, *flags, "--output_dir", tmp_path, "--restarts", 3, "--baselines", "false")
+    searches = [json.loads((tmp_path / "pools" / f"00000-{k}.json").read_text()) for k in range(3)]
+    best = max(searches, key=lambda search: search["utility"])
+    assert len({search["utility"] for search in searches}) > 1
+    found = {row["id"]: row["label"] for row in rows(tmp_path / "labels.jsonl")}
+    assert found == best["labels"]
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["utility"] == best["utility"]
 
 
 def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path):

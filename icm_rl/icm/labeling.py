@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import PartialState
 
 from icm_rl.engines import Engine
+from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_jsonl
 from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
 from icm_rl.icm.objective import Objective, Scorer
@@ -82,6 +83,10 @@ class IcmConfig:
     iterations_per_example: float = field(
         default=3.0, metadata={"help": "Iterations of the search, per example of a pool."}
     )
+    restarts: int = field(
+        default=1,
+        metadata={"help": "Searches of each pool from other random labels; the highest U is kept."},
+    )
     baselines: bool = field(
         default=True,
         metadata={"help": "Also measure zero-shot and many-shot prompting where labels are known."},
@@ -99,6 +104,11 @@ class IcmConfig:
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Let the model's repository run its own code."}
     )
+
+    def __post_init__(self) -> None:
+        for name in ("initial_examples", "restarts"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
 
     @property
     def search(self) -> SearchConfig:
@@ -187,39 +197,42 @@ def preference_rows(data: Dataset, labels: Mapping[str, bool]) -> list[dict[str,
 def _label_pools(
     pools: Sequence[Sequence[Example]], task: Task, engine: Engine, config: IcmConfig, work: Path
 ) -> list[dict[str, Any]]:
-    """The result of each pool: labels, log-odds, history and seconds.
+    """The result of each pool: labels, log-odds, history and seconds, of its search of highest U.
 
-    Several processes share out the pools; each pool is its own search with its own random numbers,
-    so their number changes nothing.
+    Several processes share out the searches; each has its own random numbers, so the processes'
+    number changes nothing.
     """
     processes = PartialState()
-    files = [work / f"{number:05}.json" for number in range(len(pools))]
-    own = range(processes.process_index, len(pools), processes.num_processes)
-    iterations = {number: total_iterations(config.search, len(pools[number])) for number in own}
-    done = sum(iterations[number] for number in own if files[number].exists())
+    jobs = [(pool, start) for pool in range(len(pools)) for start in range(config.restarts)]
+    files = {(pool, start): work / f"{pool:05}-{start}.json" for pool, start in jobs}
+    own = jobs[processes.process_index :: processes.num_processes]
+    iterations = {job: total_iterations(config.search, len(pools[job[0]])) for job in own}
+    done = sum(iterations[job] for job in own if files[job].exists())
     progress = Progress("ICM", sum(iterations.values()), done, shown=processes.is_main_process)
-    for number in own:
-        if not files[number].exists():
+    for job in own:
+        if not files[job].exists():
             scorer = Scorer(
-                pools[number], task, engine, config.alpha, config.objective, config.consistency
+                pools[job[0]], task, engine, config.alpha, config.objective, config.consistency
             )
-            write_json(files[number], _label_pool(scorer, number, config, work, progress))
-            _unfinished(work, number).unlink(missing_ok=True)
+            saved = files[job].with_suffix(".unfinished.json")
+            write_json(files[job], _search_pool(scorer, job, config, saved, progress))
+            saved.unlink(missing_ok=True)
     progress.close()
     processes.wait_for_everyone()
-    return [read_json(file) for file in files]
+    finished = []
+    for pool in range(len(pools)):
+        results = [read_json(files[pool, start]) for start in range(config.restarts)]
+        best = max(results, key=lambda result: result["utility"])
+        finished.append(best | {"seconds": sum(result["seconds"] for result in results)})
+    return finished
 
 
-def _unfinished(work: Path, number: int) -> Path:
-    return work / f"{number:05}.unfinished.json"
-
-
-def _label_pool(
-    scorer: Scorer, number: int, config: IcmConfig, work: Path, progress: Progress
+def _search_pool(
+    scorer: Scorer, job: tuple[int, int], config: IcmConfig, saved: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Searches one pool, from the beginning or from where a killed run saved it."""
+    """One search of one pool, from the beginning or from where a killed run saved it."""
+    pool, restart = job
     start, earlier, state = time.monotonic(), 0.0, None
-    saved = _unfinished(work, number)
     if saved.exists():
         values = read_json(saved)
         state, earlier = SearchState.from_json(values["state"]), values["seconds"]
@@ -228,13 +241,13 @@ def _label_pool(
 
     def after_iteration(state: SearchState) -> None:
         nonlocal last_save
-        progress.advance(U=state.score.utility, labeled=len(state.labels), pool=number + 1)
+        progress.advance(U=state.score.utility, labeled=len(state.labels), pool=pool + 1)
         now = time.monotonic()
         if now - last_save > _SECONDS_BETWEEN_SAVES:
             last_save = now
             write_json(saved, {"seconds": earlier + now - start, "state": state.to_json()})
 
-    rng = random.Random(f"search {config.seed} {number}")
+    rng = random.Random(f"search {config.seed} {pool} {restart}")
     state = search(scorer, config.search, rng, state, after_iteration)
     return {
         "labels": state.labels,
