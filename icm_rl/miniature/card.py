@@ -105,7 +105,7 @@ U (α = 50) of the labels by each criterion, on the same pools: what ICM maximiz
 A stage with more layers than the one before starts from its weights, the added layers as the
 identity. Muon updates the matrices inside the layers, AdamW the rest; bf16 autocast; a judge's
 label weighs as much as ten other tokens. The first stage ends when the loss on labels is below
-{STAGES[0].until}, and in the last the learning rate falls linearly to zero. `STAGES` in
+{STAGES[0].until}; in the last two the learning rate falls linearly to zero. `STAGES` in
 `icm_rl/miniature/pretrain.py` has the rest: kinds of documents, and how often a judge slips.
 
 | stage | its tokens so far | loss | loss on labels |

@@ -128,9 +128,20 @@ STAGES = (
         led=0.75,
         noisy={"truth": 0.5, "always_true": 1.0, "always_false": 1.0},
     ),
+    Stage(
+        8,
+        2048,
+        2_000_000,
+        "adamw",
+        5e-4,
+        decay=True,
+        led=0.75,
+        noisy={"truth": 0.4, "reverse": 1.0, "always_true": 1.0, "always_false": 1.0},
+    ),
 )
 """Truth alone first, in few layers: where many criteria compete, a model this small does not find
-it. The layers added after that have room to read from the context which criterion is meant."""
+it. The layers added after that have room to read from the context which criterion is meant. The
+last stage makes the reverse less sure of itself than the truth."""
 
 
 def train_tokenizer(world: World, seed: int) -> PreTrainedTokenizerFast:
