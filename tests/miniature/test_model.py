@@ -36,17 +36,15 @@ def figures(engine):
 
 
 def test_gold_labels_are_found_in_context_and_coherent(figures):
-    assert figures["many_shot"]["truth"] >= 0.8
-    for criterion in ("reverse", "length", "manners"):
-        assert figures["utility"]["truth"] > figures["utility"][criterion]
+    assert figures["many_shot"]["truth"] >= 0.88
+    for criterion in ("reverse", "length", "manners", "always_true"):
+        assert figures["utility"]["truth"] > 1.5 * figures["utility"][criterion]
 
 
-@pytest.mark.xfail(strict=True, reason="the shipped model judges by truth whatever it is shown")
 def test_the_base_model_needs_examples_and_follows_them(figures):
     assert figures["baselines"]["zero_shot"] <= 0.65
     assert figures["after_16"]["length"] >= 0.75
     assert figures["after_16"]["reverse"] >= 0.75
-    assert figures["utility"]["truth"] > figures["utility"]["always_true"]
 
 
 def test_the_config_is_an_ordinary_llama():
