@@ -7,6 +7,7 @@ then measures what the model can do. Continues where it was stopped. The shipped
 icm_rl/miniature/model is a copy of what this wrote into OUTPUT_DIR/model.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,9 +50,7 @@ def main() -> None:
     tokenizer.save_pretrained(folder / "model")
     figures = evaluate(world, model, tokenizer)
     device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"{torch.get_num_threads()} CPU threads"
+        torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     )
     card = model_card(model, log, figures, device, config.seed)
     write_text(folder / "model" / "README.md", card)
