@@ -86,15 +86,9 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
 
 
 def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
-    flags = (
-        "--data",
-        data / "preferences_train.jsonl",
-        "--limit",
-        4,
-        "--iterations_per_example",
-        1,
-    )
-    run(*ICM, *flags, "--output_dir", tmp_path, "--restarts", 3, "--baselines", "false")
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 4, "--baselines", "false")
+    short = ("--restarts", 3, "--iterations_per_example", 1)
+    run(*ICM, *flags, *short, "--output_dir", tmp_path)
     searches = [json.loads((tmp_path / "pools" / f"00000-{k}.json").read_text()) for k in range(3)]
     best = max(searches, key=lambda search: search["utility"])
     assert len({search["utility"] for search in searches}) > 1

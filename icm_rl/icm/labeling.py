@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -203,8 +204,8 @@ def _label_pools(
     number changes nothing.
     """
     processes = PartialState()
-    jobs = [(pool, start) for pool in range(len(pools)) for start in range(config.restarts)]
-    files = {(pool, start): work / f"{pool:05}-{start}.json" for pool, start in jobs}
+    jobs = list(product(range(len(pools)), range(config.restarts)))  # (pool, restart)
+    files = {(pool, restart): work / f"{pool:05}-{restart}.json" for pool, restart in jobs}
     own = jobs[processes.process_index :: processes.num_processes]
     iterations = {job: total_iterations(config.search, len(pools[job[0]])) for job in own}
     done = sum(iterations[job] for job in own if files[job].exists())
@@ -221,7 +222,7 @@ def _label_pools(
     processes.wait_for_everyone()
     finished = []
     for pool in range(len(pools)):
-        results = [read_json(files[pool, start]) for start in range(config.restarts)]
+        results = [read_json(files[pool, restart]) for restart in range(config.restarts)]
         best = max(results, key=lambda result: result["utility"])
         finished.append(best | {"seconds": sum(result["seconds"] for result in results)})
     return finished

@@ -306,8 +306,8 @@ def optimizers(model: PreTrainedModel, name: str) -> list[torch.optim.Optimizer]
     if name == "adamw":
         return [torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.05)]
     matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim == 2 and "embed" not in name
+    for key, parameter in model.named_parameters():
+        is_matrix = parameter.ndim == 2 and "embed" not in key
         (matrices if is_matrix else others).append(parameter)
     muon = torch.optim.Muon(matrices, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
     return [muon, torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.01)]
