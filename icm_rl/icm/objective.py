@@ -1,6 +1,6 @@
 """The scoring function U(D) = α · P_θ(D) − I(D) (Section 2.2 of the paper)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -103,8 +103,8 @@ class Scorer:
     def scores(self, candidates: Sequence[Labels]) -> list[Score]:
         """U of each labeled set, none of them empty.
 
-        All are asked of the engine at once, so that prefixes are shared; what is remembered since
-        the last ``forget_but`` is not asked again.
+        All are asked of the engine at once, so that prefixes are shared; what is remembered is not
+        asked again.
         """
         keys = [frozenset(labels.items()) for labels in candidates]
         new = {
@@ -126,9 +126,14 @@ class Scorer:
             self._known[key] = self._score(labels, log_probs)
         return [self._known[key] for key in keys]
 
-    def forget_but(self, labels: Labels, score: Score) -> None:
-        """Forgets all scores but one, so that a continued search asks what it would have asked."""
-        self._known = {frozenset(labels.items()): score}
+    @property
+    def remembered(self) -> list[tuple[dict[str, bool], Score]]:
+        """The labeled sets scored since the last ``remember``, and those given to it."""
+        return [(dict(key), score) for key, score in self._known.items()]
+
+    def remember(self, scores: Iterable[tuple[Labels, Score]]) -> None:
+        """Forgets all scores but these."""
+        self._known = {frozenset(labels.items()): score for labels, score in scores}
 
     def score(self, labels: Labels) -> Score:
         """U of one labeled set."""

@@ -38,12 +38,15 @@ class SearchState:
         accepted: The accepted changes so far.
         history: One record an iteration.
         rng_state: The state of the random generator.
+        remembered: The sets scored since D last changed: most proposals are refused, and come
+            again while D still stands.
     """
 
     labels: dict[str, bool]
     score: Score
     history: list[dict[str, Any]]
     rng_state: list
+    remembered: list[tuple[dict[str, bool], Score]]
     iteration: int = 0
     accepted: int = 0
 
@@ -54,7 +57,8 @@ class SearchState:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SearchState":
         """The state that ``to_json`` wrote."""
-        return cls(**{**values, "score": Score(**values["score"])})
+        remembered = [(labels, Score(**score)) for labels, score in values["remembered"]]
+        return cls(**{**values, "score": Score(**values["score"]), "remembered": remembered})
 
 
 def temperature(config: SearchConfig, iteration: int, accepted: int) -> float:
@@ -95,13 +99,15 @@ def search(
     """
     examples = list(scorer.examples.values())
     if state is None:
+        scorer.remember([])
         state = _initial(scorer, examples, config, rng)
     else:
+        scorer.remember(state.remembered)
         version, internal, gauss = state.rng_state
         rng.setstate((version, tuple(internal), gauss))
     for iteration in range(state.iteration + 1, total_iterations(config, len(examples)) + 1):
         _iterate(scorer, examples, config, rng, state, iteration)
-        state.rng_state = list(rng.getstate())
+        state.rng_state, state.remembered = list(rng.getstate()), scorer.remembered
         after_iteration(state)
     _label_the_rest(scorer, examples, config, rng, state)
     return state
@@ -117,7 +123,7 @@ def _initial(
     drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
     labels, score = consistency_fix(scorer, drawn, rng, config.max_fix_rounds)
     record = _record(0, config.initial_temperature, None, True, {}, labels, score)
-    return SearchState(labels, score, [record], list(rng.getstate()))
+    return SearchState(labels, score, [record], list(rng.getstate()), scorer.remembered)
 
 
 def _iterate(
@@ -129,7 +135,6 @@ def _iterate(
     iteration: int,
 ) -> None:
     """Lines 4 to 16 of Algorithm 1."""
-    scorer.forget_but(state.labels, state.score)
     now = temperature(config, iteration, state.accepted)
     example = rng.choices(examples, _sampling_weights(scorer, examples, config, state.labels))[0]
     if example.id in state.labels:
@@ -147,6 +152,7 @@ def _iterate(
         if accepted:
             state.labels, state.score = proposed, score
             state.accepted += 1
+            scorer.remember([(proposed, score)])
     state.iteration = iteration
     proposal = {"id": example.id, "label": label}
     state.history.append(

@@ -1,7 +1,7 @@
 import json
 import math
 import random
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -124,6 +124,26 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(scorer):
     again = search(scorer, config, random.Random(99), middle)
     assert again.labels == whole.labels
     assert again.history == whole.history
+
+
+def test_nothing_is_scored_twice_while_the_labels_stand(scorer, monkeypatch):
+    asked = []
+    answer = scorer.engine.label_log_probs
+
+    def listen(requests):
+        asked.append([(request.context, request.query) for request in requests])
+        return answer(requests)
+
+    monkeypatch.setattr(scorer.engine, "label_log_probs", listen)
+    ends = []
+    state = search(
+        scorer, SearchConfig(), random.Random(11), None, lambda _: ends.append(len(asked))
+    )
+    since = []
+    for record, (start, end) in zip(state.history[1:], pairwise([0, *ends]), strict=True):
+        scored = [requests for requests in asked[start:end] if len(requests) > 1]
+        assert all(requests not in since for requests in scored)
+        since = [] if record["changes"] else since + scored
 
 
 def test_labels_that_repeat_the_current_one_are_not_scored(scorer):
