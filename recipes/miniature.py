@@ -38,6 +38,10 @@ def main() -> None:
     (config,) = parse([MiniatureConfig])
     folder = Path(config.output_dir)
     open_stage(folder, {"seed": config.seed}, {})
+    done = folder / "model"
+    if done.exists():
+        print(f"{done}: complete, nothing to do")
+        return
     accelerator = Accelerator(mixed_precision="bf16")
     world = World(config.seed)
     if not (folder / "tokenizer").exists():
@@ -46,14 +50,16 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     model, log = pretrain(accelerator, tokenizer, world, STAGES, folder, config.seed)
     model = model.bfloat16().eval()
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    new = folder / "model.new"
+    model.save_pretrained(new)
+    tokenizer.save_pretrained(new)
     figures = evaluate(world, model, tokenizer)
     device = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     )
     card = model_card(model, log, figures, device, config.seed)
-    write_text(folder / "model" / "README.md", card)
+    write_text(new / "README.md", card)
+    new.rename(done)
     print(card)
 
 

@@ -1,17 +1,19 @@
 """The README's table: the chain on the miniature over several seeds, with two ablations.
 
-    python recipes/seeds.py --seeds 5 --output_dir runs/seeds
+    python recipes/seeds.py --seeds 5 --jobs 2 --output_dir runs/seeds
 
 Each seed runs the chain, ICM without consistency on the same preferences (the paper's Figure 10),
 and ICM on the word task, which nothing can elicit (Section 4.2). Continues where it was stopped.
 """
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from icm_rl.errors import run
+from icm_rl.errors import InputError, run
 from icm_rl.files import write_text
 from icm_rl.report.table import seed_result, seeds_table
 from icm_rl.settings import parse
@@ -22,32 +24,55 @@ class SeedsConfig:
     """The chain over several seeds."""
 
     seeds: int = field(default=5, metadata={"help": "How many seeds, counted from 0."})
+    jobs: int = field(
+        default=1, metadata={"help": "Seeds run side by side; they share out the CPU cores."}
+    )
     output_dir: str = field(default="runs/seeds", metadata={"help": "Folder of the runs."})
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "jobs"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
 
 
 def main() -> None:
     (config,) = parse([SeedsConfig])
-    results = []
-    for seed in range(config.seeds):
-        folder = Path(config.output_dir) / f"seed-{seed}"
-        data, flags = folder / "chain" / "data", ["--seed", str(seed)]
-        chain = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
-        icm = ["recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", *flags]
-        free = ["--consistency", "false", "--baselines", "false"]
-        _run(*chain, "--run_dir", folder / "chain")
-        _run(*icm, "--output_dir", folder / "word", "--data", data / "word_train.jsonl")
-        preferences = data / "preferences_train.jsonl"
-        _run(*icm, "--output_dir", folder / "no_consistency", "--data", preferences, *free)
-        results.append(seed_result(folder))
-    table = seeds_table(results)
+    cores = max(1, (os.cpu_count() or 1) // config.jobs)
+    folders = [Path(config.output_dir) / f"seed-{seed}" for seed in range(config.seeds)]
+    with ThreadPoolExecutor(config.jobs) as executor:
+        list(executor.map(_run_seed, range(config.seeds), folders, [cores] * config.seeds))
+    table = seeds_table([seed_result(folder) for folder in folders])
     write_text(Path(config.output_dir) / "table.md", table + "\n")
     print(table)
 
 
-def _run(*command: str | Path) -> None:
-    words = [sys.executable, *map(str, command)]
-    print(f"\n{' '.join(words[1:])}", file=sys.stderr, flush=True)
-    subprocess.run(words, check=True)
+def _run_seed(seed: int, folder: Path, cores: int) -> None:
+    data, flags = folder / "chain" / "data", ["--seed", str(seed)]
+    chain = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
+    icm = ["recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", *flags]
+    preferences = ["--data", data / "preferences_train.jsonl", "--baselines", "false"]
+    for command in (
+        [*chain, "--run_dir", folder / "chain"],
+        [*icm, "--output_dir", folder / "word", "--data", data / "word_train.jsonl"],
+        [*icm, "--output_dir", folder / "no_consistency", *preferences, "--consistency", "false"],
+    ):
+        _run([sys.executable, *map(str, command)], f"seed {seed}", cores)
+
+
+def _run(command: list[str], name: str, cores: int) -> None:
+    """Runs a recipe on so many cores and passes its lines on under its name."""
+    print(f"{name} | {' '.join(command[1:])}", file=sys.stderr, flush=True)
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(cores)},
+    )
+    for line in child.stdout:
+        print(f"{name} | {line}", end="", file=sys.stderr, flush=True)
+    if child.wait():
+        raise SystemExit(child.returncode)
 
 
 if __name__ == "__main__":

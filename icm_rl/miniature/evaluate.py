@@ -15,6 +15,7 @@ from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
 from icm_rl.icm.objective import Scorer
 from icm_rl.miniature import corpus
 from icm_rl.miniature.world import World
+from icm_rl.progress import Progress
 from icm_rl.tasks import TASKS, Example, Task
 from icm_rl.tasks.base import LABELS
 
@@ -66,6 +67,7 @@ def judge_pools(
     def note(table: str, name: str, value: float) -> None:
         found.setdefault(table, {}).setdefault(name, []).append(value)
 
+    progress = Progress(f"measure {task}", seeds, unit="pool")
     for seed in range(seeds):
         rng = random.Random(f"judge {task} {seed}")
         pool = draw_pool(world, task, size or POOL_SIZES[task], rng)
@@ -81,6 +83,8 @@ def judge_pools(
             note("utility", name, scorer.score(labels).utility)
             if name in ("length", "reverse"):
                 note("after_16", name, _after(pool, labels, kind, engine))
+        progress.advance()
+    progress.close()
     return {
         table: {name: mean(values) for name, values in rows.items()}
         for table, rows in found.items()
