@@ -1,6 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,22 @@ def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
     if check and done.returncode:
         raise AssertionError(f"{args} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
+
+
+def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
+    """Starts a recipe and kills it, with all that it started, as soon as ``appears()`` is true."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, args)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not appears():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,13 @@
 """The whole chain, small, killed in every stage and continued: the same labels, the same report."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, kill_when, run
 
 SMALL = {
-    "icm.yaml": {"pool_size": 16, "limit": 24, "iterations_per_example": 1.5},
+    "icm.yaml": {"limit": 24, "restarts": 2},
     "reward.yaml": {"num_train_epochs": 1, "save_steps": 2},
     "ppo.yaml": {"total_episodes": 384, "save_steps": 1, "num_mini_batches": 1},
     "policy.yaml": {},
@@ -28,22 +23,6 @@ def config(folder):
         (folder / name).write_text(yaml.safe_dump({**settings, **changes}))
         flags += [f"--{name.removesuffix('.yaml')}_config", folder / name]
     return ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
-
-
-def kill_when(command, appears) -> None:
-    """Runs the chain as a session of its own and kills all of it when a file appears."""
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    while not appears():
-        assert process.poll() is None, "the chain ended before it could be killed"
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.fixture(scope="module")

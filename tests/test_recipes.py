@@ -1,35 +1,17 @@
 """The recipes as a user runs them: as processes, on the miniature, killed and continued."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
-from tests.conftest import LAUNCH, ROOT, SHARED, run
+from tests.conftest import LAUNCH, SHARED, kill_when, run
 
-ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", "--restarts", 1)
+ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
+ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3)
 
 
 def rows(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def run_and_kill(args, until) -> None:
-    """Starts a recipe and kills it as soon as ``until()`` is true."""
-    process = subprocess.Popen(
-        [sys.executable, *map(str, args)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not until():
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +58,8 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
     flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
     command = (*ICM, *flags, "--output_dir", tmp_path / "out")
     pools = tmp_path / "out" / "pools"
-    run_and_kill(command, (pools / "00000-0.unfinished.json").exists)
-    run_and_kill(command, (pools / "00000-0.json").exists)
+    kill_when(command, (pools / "00000-0.unfinished.json").exists)
+    kill_when(command, (pools / "00000-0.json").exists)
     run(*command)
     assert rows(tmp_path / "out" / "labels.jsonl") == rows(labeled / "labels.jsonl")
     assert rows(tmp_path / "out" / "history.jsonl") == rows(labeled / "history.jsonl")
@@ -132,9 +114,7 @@ def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_pa
     )
     run(*flags, "--output_dir", tmp_path / "whole")
     killed = tmp_path / "killed"
-    run_and_kill(
-        (*flags, "--output_dir", killed), lambda: any(killed.glob("checkpoint-*/state.json"))
-    )
+    kill_when((*flags, "--output_dir", killed), lambda: any(killed.glob("checkpoint-*/state.json")))
     run(*flags, "--output_dir", killed)
     assert rows(killed / "history.jsonl") == rows(tmp_path / "whole" / "history.jsonl")
     policies = [

@@ -27,7 +27,7 @@ from icm_rl.icm.search import (
 from icm_rl.progress import Progress
 from icm_rl.tasks import TASKS, Dataset, Example, Task, group_members
 
-_SECONDS_BETWEEN_SAVES = 2.0
+_SECONDS_BETWEEN_SAVES = 0.5
 
 
 @dataclass
