@@ -2,12 +2,15 @@
 
     accelerate launch recipes/reward.py --config recipes/configs/miniature/reward.yaml
 
-All flags of TRL's ``RewardConfig`` and ``ModelConfig`` are there under their own names.
+All flags of TRL's ``RewardConfig`` and ``ModelConfig`` are there under their own names. A base
+model reads an answer best in words that it knows: ``--chat_template_path`` puts them around it.
 """
+
+from pathlib import Path
 
 from trl import ModelConfig, RewardConfig
 
-from icm_rl.errors import run
+from icm_rl.errors import InputError, run
 from icm_rl.files import open_stage
 from icm_rl.models import load_tokenizer, resolve
 from icm_rl.reward.training import (
@@ -22,8 +25,14 @@ from icm_rl.settings import parse
 def main() -> None:
     arguments, training, model = parse([RewardArguments, RewardConfig, ModelConfig])
     preferences = load_preferences(arguments.preferences)
-    tokenizer = load_tokenizer(model.model_name_or_path, training.trust_remote_code, chat=True)
-    inputs = {"preferences": arguments.preferences, "model": resolve(model.model_name_or_path)}
+    template = training.chat_template_path
+    if template and template.endswith((".jinja", ".j2")) and not Path(template).is_file():
+        raise InputError(f"{template}: no such chat template; correct --chat_template_path")
+    name = model.model_name_or_path
+    tokenizer = load_tokenizer(name, training.trust_remote_code, chat=template is None)
+    inputs = {"preferences": arguments.preferences, "model": resolve(name)}
+    if template:
+        inputs["chat_template"] = template
     with training.main_process_first(desc="opening the output folder"):
         stage = open_stage(training.output_dir, stage_settings(arguments, training, model), inputs)
     if stage.complete:

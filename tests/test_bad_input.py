@@ -103,6 +103,18 @@ def test_a_model_without_tokenizer_or_chat_template(tmp_path, model, tokenizer, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_chat_template_that_is_not_there(tmp_path, data):
+    done = run(
+        *("recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
+        *("--chat_template_path", tmp_path / "none.jinja", "--output_dir", tmp_path / "out"),
+        *("--preferences", data / "benchmark.jsonl"),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{tmp_path / 'none.jinja'}: no such chat template" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
     flags = ("recipes/icm.py", "--data", data / "preferences_train.jsonl", "--limit", 4)
     flags = (*flags, "--pool_size", 8, "--iterations_per_example", 0.5)

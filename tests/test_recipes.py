@@ -1,5 +1,6 @@
 """The recipes as a user runs them: as processes, on the miniature, killed and continued."""
 
+import copy
 import json
 
 import pytest
@@ -91,16 +92,27 @@ def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path):
         assert one["label"] == other["label"]
 
 
-def test_reward_model_by_lora_scores_as_one_model(data, tmp_path, labeled):
+def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_model(
+    tmp_path, labeled, model, tokenizer
+):
     from icm_rl.reward.scorer import RewardScorer, conversation
 
+    model.save_pretrained(tmp_path / "base")
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    bare.save_pretrained(tmp_path / "base")
     run(
         *(*LAUNCH, "recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
-        *("--preferences", labeled / "preferences.jsonl", "--output_dir", tmp_path / "lora"),
+        *("--model_name_or_path", tmp_path / "base", "--output_dir", tmp_path / "lora"),
+        *("--preferences", labeled / "preferences.jsonl"),
         *("--num_train_epochs", 1, "--use_peft", "--lora_r", 4),
     )
     assert (tmp_path / "lora" / "adapter_model.safetensors").exists()
-    scores = RewardScorer(str(tmp_path / "lora")).score(
+    scorer = RewardScorer(str(tmp_path / "lora"))
+    asked = scorer.tokenizer.apply_chat_template(conversation("Is it?", "Yes."), tokenize=False)
+    claim = "Question: Is it?\nClaim: Yes.\nI think this claim is"
+    assert asked == tokenizer.bos_token + claim
+    scores = scorer.score(
         [conversation("What is 1 + 2?", answer) for answer in ("1 + 2 = 3.", "1 + 2 = 4.")]
     )
     assert len(set(scores)) == 2
