@@ -14,6 +14,7 @@ _COLUMNS = {
     "golden many-shot": "icm.golden_many_shot_accuracy",
     "**ICM labels**": "icm.label_accuracy",
     "ICM, no consistency": "no_consistency.label_accuracy",
+    "contradictory pairs, no consistency": "no_consistency.contradictory",
     "ICM on *word*": "word.label_accuracy",
     "golden many-shot on *word*": "word.golden_many_shot_accuracy",
     "reward model, human": "reward_model.human.score",
@@ -30,9 +31,11 @@ _PLAIN = ("reward_model.", "policy.before.reference_reward", "policy.after.refer
 
 def seed_result(folder: Path) -> dict[str, Any]:
     """A seed's report with the metrics of its two ICM runs beside the chain."""
+    free = read_json(folder / "no_consistency" / "metrics.json")
+    contradictory = free["pairs_dropped"] / (free["pairs"] + free["pairs_dropped"])
     return {
         **read_json(folder / "chain" / "report.json"),
-        "no_consistency": read_json(folder / "no_consistency" / "metrics.json"),
+        "no_consistency": free | {"contradictory": contradictory},
         "word": read_json(folder / "word" / "metrics.json"),
     }
 

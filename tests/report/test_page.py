@@ -4,6 +4,7 @@ import re
 from icm_rl.files import write_json, write_jsonl
 from icm_rl.report.collect import collect
 from icm_rl.report.page import results_table, write_report
+from icm_rl.report.table import seed_result, seeds_table
 
 REQUIRED = (
     "icm.zero_shot_accuracy",
@@ -77,3 +78,20 @@ def test_the_report_has_every_key_and_runs_nothing(tmp_path):
     assert "&amp;copy;" in page
     assert not re.search(r"(src|href)=.http", page)
     assert "ICM labels" in results_table(report)
+
+
+def test_the_table_of_seeds_has_each_seeds_figure_their_mean_and_deviation(tmp_path):
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        finished_run(folder / "chain")
+        write_report(folder / "chain", collect(folder / "chain"))
+        free = {"label_accuracy": 0.5 + 0.1 * seed, "pairs": 3, "pairs_dropped": 1 + 4 * seed}
+        write_json(folder / "no_consistency/metrics.json", free)
+        word = {"label_accuracy": 0.5, "golden_many_shot_accuracy": 0.7}
+        write_json(folder / "word/metrics.json", word)
+    table = seeds_table([seed_result(tmp_path / str(seed)) for seed in (0, 1)])
+    # sample standard deviations: |a - b| / sqrt(2)
+    assert "| ICM, no consistency | 50.0 | 60.0 | 55.0 ± 7.1 |" in table
+    assert "| contradictory pairs, no consistency | 25.0 | 62.5 | 43.8 ± 26.5 |" in table
+    assert "| reward model, gold | 70.0 | 70.0 | 70.0 ± 0.0 |" in table
+    assert "| golden many-shot on *word* | 70.0 | 70.0 | 70.0 ± 0.0 |" in table
