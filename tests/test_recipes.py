@@ -79,6 +79,8 @@ def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
     assert found == best["labels"]
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["utility"] == best["utility"]
+    worst = min(search["utility"] for search in searches)
+    assert metrics["utility_spread"] == best["utility"] - worst
 
 
 def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path):

@@ -224,7 +224,9 @@ def _label_pools(
     for pool in range(len(pools)):
         results = [read_json(files[pool, restart]) for restart in range(config.restarts)]
         best = max(results, key=lambda result: result["utility"])
-        finished.append(best | {"seconds": sum(result["seconds"] for result in results)})
+        spread = best["utility"] - min(result["utility"] for result in results)
+        seconds = sum(result["seconds"] for result in results)
+        finished.append(best | {"spread": spread, "seconds": seconds})
     return finished
 
 
@@ -300,6 +302,7 @@ def _search_metrics(
         "examples": len(labels),
         "pools": len(pools),
         "utility": mean(result["utility"] for result in finished),
+        "utility_spread": mean(result["spread"] for result in finished),
         "inconsistencies": sum(result["inconsistencies"] for result in finished),
         "search_seconds": round(sum(result["seconds"] for result in finished), 2),
         "true_share": mean(labels.values()),
