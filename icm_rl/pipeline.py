@@ -59,7 +59,7 @@ class PipelineConfig:
         metadata={"help": "Settings of the policies' evaluation."},
     )
     accelerate_config: str | None = field(
-        default=None, metadata={"help": "How 'accelerate launch' starts the training stages."}
+        default=None, metadata={"help": "Train by 'accelerate launch' with this config."}
     )
 
 
@@ -95,19 +95,16 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
         sources: The labels besides ICM's that are compared: ``gold`` and ``human`` where known.
     """
     run = Path(config.run_dir)
-    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    python = launch = [sys.executable]
     if config.accelerate_config:
-        launch += ["--config_file", config.accelerate_config]
-    else:
-        launch += ["--num_processes", "1", "--num_machines", "1"]
-        launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+        accelerate = ["-m", "accelerate.commands.launch", "--config_file", config.accelerate_config]
+        launch = [*python, *accelerate]
     seed = ["--seed", str(config.seed)]
 
     def stage(title, program, folder, *flags) -> StageCommand:
         command = [*program, "--output_dir", str(run / folder), *flags]
         return StageCommand(title, command, run / folder / "metrics.json")
 
-    python = [sys.executable]
     yield stage(
         "ICM labels the preferences",
         [*python, "recipes/icm.py", "--config", config.icm_config],

@@ -63,7 +63,9 @@ def test_config_parses_and_builds(path):
         training, model = rest
         peft = get_peft_config(model)
         assert (peft is not None) == bool(model.use_peft)
-        assert stage_settings(first, training, model)["learning_rate"] > 0
+        settings = stage_settings(first, training, model)
+        assert settings["eval_fraction"] == first.eval_fraction
+        assert settings["max_length"] == training.max_length
 
 
 def test_flags_override_the_file(tmp_path):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT, kill_when, run
 
@@ -15,8 +16,6 @@ SMALL = {
 
 
 def config(folder):
-    import yaml
-
     flags = []
     for name, changes in SMALL.items():
         settings = yaml.safe_load((ROOT / "recipes/configs/miniature" / name).read_text())
@@ -46,6 +45,18 @@ def test_the_chain_ends_with_a_table_and_a_report(whole):
     report = json.loads((folder / "report.json").read_text())
     assert report["icm"]["examples"] == 48
     assert set(report["reward_model"]) == {"icm", "gold", "human"}
+
+
+def test_a_stage_that_fails_ends_the_chain_with_its_one_line(whole, tmp_path):
+    folder, _ = whole
+    command = config(tmp_path)
+    reward = yaml.safe_load((tmp_path / "reward.yaml").read_text())
+    changed = {**reward, "chat_template_path": "none.jinja"}
+    (tmp_path / "reward.yaml").write_text(yaml.safe_dump(changed))
+    done = run(*command, "--run_dir", folder, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: none.jinja: no such chat template")
+    assert "Traceback" not in done.stderr
 
 
 def test_killed_in_every_stage_it_ends_the_same(whole, tmp_path):
