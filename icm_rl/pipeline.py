@@ -150,7 +150,8 @@ def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
     """Runs each stage that is not complete; stops the chain where one fails.
 
     A stage is skipped where it wrote its last file and neither its command nor any file that the
-    command names has changed since. ``stages.json`` remembers that, and each stage's seconds.
+    command names has changed since. ``stages.json`` remembers that, and the seconds of the start
+    that completed it.
 
     Raises:
         SystemExit: A stage failed; with its exit code.
@@ -159,9 +160,8 @@ def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
     known = read_json(record) if record.exists() else {}
     for number, stage in enumerate(stages, 1):
         name = str(stage.done.parent.relative_to(config.run_dir))
-        before = known.get(name, {"seconds": 0.0, "identity": None})
         identity = _identity(stage)
-        complete = stage.done.exists() and before["identity"] == identity
+        complete = stage.done.exists() and known.get(name, {}).get("identity") == identity
         state = " (complete)" if complete else ""
         print(f"\n[{number}/{len(stages)}] {stage.title}{state}", file=sys.stderr, flush=True)
         if complete:
@@ -170,8 +170,7 @@ def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
         code = subprocess.run(stage.command, check=False).returncode
         if code:
             raise SystemExit(code if code > 0 else 128 - code)
-        seconds = round(before["seconds"] + time.monotonic() - start, 2)
-        known[name] = {"seconds": seconds, "identity": identity}
+        known[name] = {"seconds": round(time.monotonic() - start, 2), "identity": identity}
         write_json(record, known)
 
 
