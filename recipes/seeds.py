@@ -3,7 +3,8 @@
     python recipes/seeds.py --seeds 5 --jobs 2 --output_dir runs/seeds
 
 Each seed runs the chain, ICM without consistency on the same preferences (the paper's Figure 10),
-and ICM on the word task, which nothing can elicit (Section 4.2). Continues where it was stopped.
+and ICM and fine-tuning by gold labels on the word task, whose criterion nothing can elicit
+(Section 4.2). Continues where it was stopped.
 """
 
 import os
@@ -15,8 +16,10 @@ from pathlib import Path
 
 from icm_rl.errors import InputError, run
 from icm_rl.files import write_text
+from icm_rl.pipeline import write_preferences
 from icm_rl.report.table import seed_result, seeds_table
 from icm_rl.settings import parse
+from icm_rl.tasks import TASKS
 
 
 @dataclass
@@ -51,19 +54,25 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     chain = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
     icm = ["recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", *flags]
     preferences = ["--data", data / "preferences_train.jsonl", "--baselines", "false"]
+    tuned = ["recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml", *flags]
+    tuned += ["--num_train_epochs", "20", "--eval_fraction", "0.25"]
+    gold = folder / "word_preferences" / "preferences_gold.jsonl"
+    _run([*chain, "--run_dir", folder / "chain"], f"seed {seed}", cores)
+    write_preferences(TASKS["preferences"].load(data / "word_train.jsonl"), gold.parent)
     for command in (
-        [*chain, "--run_dir", folder / "chain"],
         [*icm, "--output_dir", folder / "word", "--data", data / "word_train.jsonl"],
+        [*tuned, "--output_dir", folder / "word_tuned", "--preferences", gold],
         [*icm, "--output_dir", folder / "no_consistency", *preferences, "--consistency", "false"],
     ):
-        _run([sys.executable, *map(str, command)], f"seed {seed}", cores)
+        _run(command, f"seed {seed}", cores)
 
 
-def _run(command: list[str], name: str, cores: int) -> None:
+def _run(command: list[str | Path], name: str, cores: int) -> None:
     """Runs a recipe on so many cores and passes its lines on under its name."""
-    print(f"{name} | {' '.join(command[1:])}", file=sys.stderr, flush=True)
+    words = list(map(str, command))
+    print(f"{name} | {' '.join(words)}", file=sys.stderr, flush=True)
     child = subprocess.Popen(
-        command,
+        [sys.executable, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -17,6 +17,7 @@ _COLUMNS = {
     "contradictory pairs, no consistency": "no_consistency.contradictory",
     "ICM on *word*": "word.label_accuracy",
     "golden many-shot on *word*": "word.golden_many_shot_accuracy",
+    "fine-tuned by gold labels on *word*": "word_tuned.eval_accuracy",
     "reward model, human": "reward_model.human.score",
     "reward model, gold": "reward_model.gold.score",
     "**reward model, ICM**": "reward_model.icm.score",
@@ -30,13 +31,14 @@ _PLAIN = ("reward_model.", "policy.before.reference_reward", "policy.after.refer
 
 
 def seed_result(folder: Path) -> dict[str, Any]:
-    """A seed's report with the metrics of its two ICM runs beside the chain."""
+    """A seed's report with the metrics of the runs beside the chain."""
     free = read_json(folder / "no_consistency" / "metrics.json")
     contradictory = free["pairs_dropped"] / (free["pairs"] + free["pairs_dropped"])
     return {
         **read_json(folder / "chain" / "report.json"),
         "no_consistency": free | {"contradictory": contradictory},
         "word": read_json(folder / "word" / "metrics.json"),
+        "word_tuned": read_json(folder / "word_tuned" / "metrics.json"),
     }
 
 
@@ -50,8 +52,9 @@ def seeds_table(results: Sequence[Mapping[str, Any]]) -> str:
     for name, key in _COLUMNS.items():
         scale = 1 if key.startswith(_PLAIN) else 100
         values = [scale * _value(result, key) for result in results]
-        spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-        cells = [*(f"{value:.1f}" for value in values), f"{mean(values):.1f}{spread}"]
+        digits = 2 if key.endswith("reference_reward") else 1
+        spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+        cells = [*(f"{value:.{digits}f}" for value in values), f"{mean(values):.{digits}f}{spread}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
