@@ -63,6 +63,7 @@ def test_config_parses_and_builds(path):
         training, model = rest
         peft = get_peft_config(model)
         assert (peft is not None) == bool(model.use_peft)
+        assert training.learning_rate > 0
         settings = stage_settings(first, training, model)
         assert settings["eval_fraction"] == first.eval_fraction
         assert settings["max_length"] == training.max_length
