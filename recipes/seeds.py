@@ -40,10 +40,11 @@ class SeedsConfig:
 
 def main() -> None:
     (config,) = parse([SeedsConfig])
-    cores = max(1, (os.cpu_count() or 1) // config.jobs)
+    together = [min(config.jobs, config.seeds - seed) for seed in range(config.seeds)]
+    cores = [max(1, (os.cpu_count() or 1) // jobs) for jobs in together]
     folders = [Path(config.output_dir) / f"seed-{seed}" for seed in range(config.seeds)]
     with ThreadPoolExecutor(config.jobs) as executor:
-        list(executor.map(_run_seed, range(config.seeds), folders, [cores] * config.seeds))
+        list(executor.map(_run_seed, range(config.seeds), folders, cores))
     table = seeds_table([seed_result(folder) for folder in folders])
     write_text(Path(config.output_dir) / "table.md", table + "\n")
     print(table)
