@@ -32,7 +32,7 @@ def main() -> None:
     )
     if config.device_map is None:
         model.to(accelerator.device)
-    engine = LocalEngine(model, tokenizer, task.labels, config.cache_tokens)
+    engine = LocalEngine(model, tokenizer, list(task.labels.values()), config.cache_tokens)
     pools = plan_pools(data, engine, config)
     inputs = {"data": config.data, "model": resolve(config.model)}
     with accelerator.main_process_first():

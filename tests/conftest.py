@@ -71,7 +71,7 @@ def model():
 
 @pytest.fixture(scope="session")
 def engine(model, tokenizer) -> LocalEngine:
-    return LocalEngine(model, tokenizer, TASKS["preferences"].labels)
+    return LocalEngine(model, tokenizer, list(TASKS["preferences"].labels.values()))
 
 
 @pytest.fixture(scope="session")

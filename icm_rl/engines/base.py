@@ -32,6 +32,6 @@ class Engine(Protocol):
         """How many tokens the piece takes in a context."""
         ...
 
-    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, float]]:
-        """For each request, the log-probability of the first and of the second label."""
+    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        """For each request, the log-probability of each label, in the engine's order of them."""
         ...

@@ -6,6 +6,7 @@ The trie is computed level by level; the key-value caches in flight stay under a
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import torch
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -43,18 +44,21 @@ class LocalEngine:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        labels: tuple[str, str],
+        labels: Sequence[str],
         cache_tokens: int = 200_000,
     ):
         self.model, self.tokenizer, self.cache_tokens = model, tokenizer, cache_tokens
         self.context_length = model.config.max_position_embeddings
         self._tokens: dict[str, list[int]] = {}
         self._label_ids = [self._encode(label)[0] for label in labels]
-        if len(set(self._label_ids)) < len(labels):
-            raise InputError(
-                f"the labels {labels[0]!r} and {labels[1]!r} begin with the same token of this "
-                "tokenizer, so they cannot be told apart; use another model or other labels"
-            )
+        for (one, one_id), (other, other_id) in combinations(
+            zip(labels, self._label_ids, strict=True), 2
+        ):
+            if one_id == other_id:
+                raise InputError(
+                    f"the labels {one!r} and {other!r} begin with the same token of this "
+                    "tokenizer, so they cannot be told apart; use another model or other labels"
+                )
 
     def count_tokens(self, text: str) -> int:
         return len(self._encode(text))
@@ -65,12 +69,12 @@ class LocalEngine:
         return self._tokens[text]
 
     @torch.inference_mode()
-    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, float]]:
-        answers: list[tuple[float, float]] = [(0.0, 0.0)] * len(requests)
+    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        answers: list[tuple[float, ...]] = [()] * len(requests)
         empty: KeyValues = []
         for node, row in self._compute([(node, empty) for node in self._trie(requests)]):
             for index in node.requests:
-                answers[index] = (row[0], row[1])
+                answers[index] = row
         return answers
 
     def _trie(self, requests: Sequence[Request]) -> list[_Node]:
@@ -96,7 +100,7 @@ class LocalEngine:
 
     def _compute(
         self, nodes: list[tuple[_Node, KeyValues]]
-    ) -> Iterator[tuple[_Node, tuple[float, float]]]:
+    ) -> Iterator[tuple[_Node, tuple[float, ...]]]:
         """Computes nodes with their parents' caches, then their descendants, batch by batch."""
         for batch in self._batches(nodes):
             log_probs, caches = self._forward(batch)
@@ -130,7 +134,7 @@ class LocalEngine:
 
     def _forward(
         self, batch: list[tuple[_Node, KeyValues]]
-    ) -> tuple[list[tuple[float, float]], list[KeyValues]]:
+    ) -> tuple[list[tuple[float, ...]], list[KeyValues]]:
         """One forward pass over a batch of nodes.
 
         Each row's past and new tokens stand flush right, so that its last token is in the last

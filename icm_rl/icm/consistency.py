@@ -4,11 +4,12 @@ import random
 from itertools import product
 
 from icm_rl.icm.objective import Labels, Score, Scorer
+from icm_rl.tasks import Label
 
 
 def consistency_fix(
     scorer: Scorer, labels: Labels, rng: random.Random, max_rounds: int = 10
-) -> tuple[dict[str, bool], Score]:
+) -> tuple[dict[str, Label], Score]:
     """Resolves inconsistent pairs one after the other by the consistent option of highest U.
 
     Each round samples one inconsistent pair, scores the labeled set under every consistent pair of
@@ -32,7 +33,7 @@ def consistency_fix(
         a, b = rng.choice(pairs)
         options = [
             {**fixed, a.id: label_a, b.id: label_b}
-            for label_a, label_b in product((True, False), repeat=2)
+            for label_a, label_b in product(scorer.task.labels, repeat=2)
             if scorer.task.consistent(a, label_a, b, label_b)
         ]
         *scores, current = scorer.scores([*options, fixed])

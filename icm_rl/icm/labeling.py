@@ -25,7 +25,7 @@ from icm_rl.icm.search import (
     total_iterations,
 )
 from icm_rl.progress import Progress
-from icm_rl.tasks import TASKS, Dataset, Example, Task, group_members
+from icm_rl.tasks import TASKS, Dataset, Example, Label, Task, group_members
 
 _SECONDS_BETWEEN_SAVES = 0.5
 
@@ -172,7 +172,7 @@ def label_dataset(
     return metrics
 
 
-def preference_rows(data: Dataset, labels: Mapping[str, bool]) -> list[dict[str, Any]]:
+def preference_rows(data: Dataset, labels: Mapping[str, Label]) -> list[dict[str, Any]]:
     """Rows in TRL's conversational preference format for the pairs whose labels agree.
 
     A pair is left out where its examples are unlabeled or name neither or both responses better.
@@ -254,7 +254,7 @@ def _search_pool(
     state = search(scorer, config.search, rng, state, after_iteration)
     return {
         "labels": state.labels,
-        "log_odds": state.score.log_odds,
+        "log_odds": scorer.log_odds(state.labels, state.score),
         "utility": state.score.utility,
         "inconsistencies": state.score.inconsistencies,
         "history": state.history,
@@ -263,7 +263,7 @@ def _search_pool(
 
 
 def _label_rows(
-    data: Dataset, labels: Mapping[str, bool], log_odds: Mapping[str, float]
+    data: Dataset, labels: Mapping[str, Label], log_odds: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -279,12 +279,12 @@ def _label_rows(
 
 
 def _history(
-    finished: Sequence[Mapping[str, Any]], gold: Mapping[str, bool]
+    finished: Sequence[Mapping[str, Any]], gold: Mapping[str, Label]
 ) -> list[dict[str, Any]]:
     """All pools' iterations; where gold labels are known, with the accuracy so far."""
     rows = []
     for number, result in enumerate(finished):
-        labels: dict[str, bool] = {}
+        labels: dict[str, Label] = {}
         for record in result["history"]:
             changes = record["changes"]
             labels.update(changes)
@@ -295,7 +295,7 @@ def _history(
 def _search_metrics(
     pools: Sequence[Sequence[Example]],
     finished: Sequence[Mapping[str, Any]],
-    labels: Mapping[str, bool],
+    labels: Mapping[str, Label],
     data: Dataset,
 ) -> dict[str, Any]:
     return {
@@ -313,7 +313,7 @@ def _search_metrics(
 
 def _baseline_metrics(
     pools: Sequence[Sequence[Example]],
-    labels: Mapping[str, bool],
+    labels: Mapping[str, Label],
     data: Dataset,
     task: Task,
     engine: Engine,
@@ -332,7 +332,7 @@ def _baseline_metrics(
             "icm_many_shot": labels,
             "golden_many_shot": data.gold,
             "human_many_shot": data.human,
-            "random_many_shot": random_labels(pool, random.Random(f"random labels {seed}")),
+            "random_many_shot": random_labels(pool, task, random.Random(f"random labels {seed}")),
         }
         for name, shots in known.items():
             if all(example.id in shots for example in pool):

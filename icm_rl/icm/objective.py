@@ -1,14 +1,15 @@
 """The scoring function U(D) = α · P_θ(D) − I(D) (Section 2.2 of the paper)."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 from icm_rl.engines import Engine, Request
-from icm_rl.tasks import Example, Task, group_members
+from icm_rl.tasks import Example, Label, Task, group_members
 
-Labels = Mapping[str, bool]
+Labels = Mapping[str, Label]
 """Labels by example id."""
 
 Objective = Literal["mean_log_odds", "sum_log_prob"]
@@ -22,13 +23,22 @@ class Score:
         utility: α · mutual_predictability − inconsistencies.
         mutual_predictability: P_θ(D), in the form that the objective names.
         inconsistencies: I(D), the number of inconsistent pairs; 0 where consistency is off.
-        log_odds: For each example, log P(True) − log P(False) given all the others.
+        log_probs: For each example, the log-probability of each label given all the others.
     """
 
     utility: float
     mutual_predictability: float
     inconsistencies: int
-    log_odds: dict[str, float]
+    log_probs: dict[str, Sequence[float]]
+
+
+def log_odds(log_probs: Sequence[float], index: int) -> float:
+    """The label's log-probability less that of all other labels together."""
+    others = [*log_probs[:index], *log_probs[index + 1 :]]
+    highest = max(others)
+    return log_probs[index] - (
+        highest + math.log(sum(math.exp(other - highest) for other in others))
+    )
 
 
 def leave_one_out(count: int) -> list[tuple[int, ...]]:
@@ -58,10 +68,11 @@ class Scorer:
     Args:
         examples: The pool.
         task: Gives the relation and the labels.
-        engine: Answers "log P(label | context)".
+        engine: Answers "log P(label | context)" for the task's labels.
         alpha: The weight of mutual predictability.
-        objective: ``mean_log_odds``, the mean over labeled examples of the signed log-odds (the
-            authors' code), or ``sum_log_prob``, the sum of log-probabilities (the paper's text).
+        objective: ``mean_log_odds``, the mean over labeled examples of their label's log-odds
+            against all other labels (the authors' code), or ``sum_log_prob``, the sum of their
+            label's log-probability (the paper's text).
         consistency: Whether inconsistent pairs count.
     """
 
@@ -78,11 +89,8 @@ class Scorer:
         self.groups = group_members(examples)
         self.task, self.engine, self.alpha = task, engine, alpha
         self.objective, self.consistency = objective, consistency
+        self._index = {label: index for index, label in enumerate(task.labels)}
         self._known: dict[frozenset, Score] = {}
-
-    def demonstration(self, id: str, label: bool) -> str:
-        """An example with its label, as it stands in a context."""
-        return f"{self.examples[id].text}{self.task.labels[not label]}\n\n"
 
     def inconsistent_pairs(self, labels: Labels) -> list[tuple[Example, Example]]:
         """The labeled pairs that contradict each other."""
@@ -94,11 +102,11 @@ class Scorer:
                 if not self.task.consistent(a, labels[a.id], b, labels[b.id]):
                     yield a, b
 
-    def log_odds(self, labels: Labels, ids: Sequence[str]) -> list[float]:
-        """log P(True) − log P(False) of unlabeled examples, given all labeled ones."""
-        context = tuple(self.demonstration(id, labels[id]) for id in self._ordered(labels))
+    def most_likely(self, labels: Labels, ids: Sequence[str]) -> list[Label]:
+        """The most likely label of each of some unlabeled examples, given all labeled ones."""
+        context = tuple(self._demonstration(id, labels[id]) for id in self._ordered(labels))
         requests = [Request(context, self.examples[id].text) for id in ids]
-        return [true - false for true, false in self.engine.label_log_probs(requests)]
+        return [self.task.most_likely(answer) for answer in self.engine.label_log_probs(requests)]
 
     def scores(self, candidates: Sequence[Labels]) -> list[Score]:
         """U of each labeled set, none of them empty.
@@ -115,7 +123,7 @@ class Scorer:
         requests: list[Request] = []
         for labels in new.values():
             ids = self._ordered(labels)
-            demonstrations = [self.demonstration(id, labels[id]) for id in ids]
+            demonstrations = [self._demonstration(id, labels[id]) for id in ids]
             requests += [
                 Request(tuple(demonstrations[k] for k in order), self.examples[id].text)
                 for id, order in zip(ids, leave_one_out(len(ids)), strict=True)
@@ -127,7 +135,7 @@ class Scorer:
         return [self._known[key] for key in keys]
 
     @property
-    def remembered(self) -> list[tuple[dict[str, bool], Score]]:
+    def remembered(self) -> list[tuple[dict[str, Label], Score]]:
         """The labeled sets scored since the last ``remember``, and those given to it."""
         return [(dict(key), score) for key, score in self._known.items()]
 
@@ -139,16 +147,22 @@ class Scorer:
         """U of one labeled set."""
         return self.scores([labels])[0]
 
-    def _score(self, labels: Labels, log_probs: dict[str, tuple[float, float]]) -> Score:
-        log_odds = {id: true - false for id, (true, false) in log_probs.items()}
+    def log_odds(self, labels: Labels, score: Score) -> dict[str, float]:
+        """Each example's label's log-odds against all other labels, given all other examples."""
+        return {id: log_odds(score.log_probs[id], self._index[labels[id]]) for id in labels}
+
+    def _score(self, labels: Labels, log_probs: dict[str, Sequence[float]]) -> Score:
+        of_label = [(values, self._index[labels[id]]) for id, values in log_probs.items()]
         if self.objective == "mean_log_odds":
-            signed = [value if labels[id] else -value for id, value in log_odds.items()]
-            predictability = sum(signed) / len(signed)
+            predictability = sum(log_odds(*values) for values in of_label) / len(of_label)
         else:
-            predictability = sum(pair[not labels[id]] for id, pair in log_probs.items())
+            predictability = sum(values[index] for values, index in of_label)
         inconsistencies = len(self.inconsistent_pairs(labels))
         utility = self.alpha * predictability - inconsistencies
-        return Score(utility, predictability, inconsistencies, log_odds)
+        return Score(utility, predictability, inconsistencies, log_probs)
+
+    def _demonstration(self, id: str, label: Label) -> str:
+        return self.task.demonstration(self.examples[id], label)
 
     def _ordered(self, labels: Labels) -> list[str]:
         """The labeled ids with each group's members side by side, whenever they were labeled."""

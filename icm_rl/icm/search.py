@@ -4,11 +4,12 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from typing import Any, Literal
 
 from icm_rl.icm.consistency import consistency_fix
-from icm_rl.icm.objective import Score, Scorer
-from icm_rl.tasks import Example, group_members
+from icm_rl.icm.objective import Labels, Score, Scorer
+from icm_rl.tasks import Example, Label, group_members
 
 TemperatureSchedule = Literal["paper", "log"]
 
@@ -42,11 +43,11 @@ class SearchState:
             again while D still stands.
     """
 
-    labels: dict[str, bool]
+    labels: dict[str, Label]
     score: Score
     history: list[dict[str, Any]]
     rng_state: list
-    remembered: list[tuple[dict[str, bool], Score]]
+    remembered: list[tuple[dict[str, Label], Score]]
     iteration: int = 0
     accepted: int = 0
 
@@ -116,9 +117,9 @@ def search(
 def _initial(
     scorer: Scorer, examples: Sequence[Example], config: SearchConfig, rng: random.Random
 ) -> SearchState:
-    """K random examples, half of them True and half False, made consistent."""
+    """K random examples, as many of each label, made consistent."""
     chosen = rng.sample(examples, min(config.initial_examples, len(examples)))
-    values = [index % 2 == 0 for index in range(len(chosen))]
+    values = list(islice(cycle(scorer.task.labels), len(chosen)))
     rng.shuffle(values)
     drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
     labels, score = consistency_fix(scorer, drawn, rng, config.max_fix_rounds)
@@ -138,12 +139,11 @@ def _iterate(
     now = temperature(config, iteration, state.accepted)
     example = rng.choices(examples, _sampling_weights(scorer, examples, config, state.labels))[0]
     if example.id in state.labels:
-        log_odds = state.score.log_odds[example.id]
+        label = scorer.task.most_likely(state.score.log_probs[example.id])
     else:
-        log_odds = scorer.log_odds(state.labels, [example.id])[0]
-    label = log_odds > 0
+        [label] = scorer.most_likely(state.labels, [example.id])
     before, accepted = dict(state.labels), False
-    if state.labels.get(example.id) is not label:
+    if state.labels.get(example.id) != label:
         proposed, score = consistency_fix(
             scorer, {**state.labels, example.id: label}, rng, config.max_fix_rounds
         )
@@ -165,8 +165,8 @@ def _record(
     now: float,
     proposal: dict[str, Any] | None,
     accepted: bool,
-    before: Mapping[str, bool],
-    after: Mapping[str, bool],
+    before: Labels,
+    after: Labels,
     score: Score,
 ) -> dict[str, Any]:
     """One line of the history; ``changes`` are the labels that the iteration set."""
@@ -179,7 +179,7 @@ def _record(
         "proposal": proposal,
         "accepted": accepted,
         "labeled": len(after),
-        "changes": {id: label for id, label in after.items() if before.get(id) is not label},
+        "changes": {id: label for id, label in after.items() if before.get(id) != label},
     }
 
 
@@ -187,7 +187,7 @@ def _sampling_weights(
     scorer: Scorer,
     examples: Sequence[Example],
     config: SearchConfig,
-    labels: Mapping[str, bool],
+    labels: Labels,
 ) -> list[float]:
     """Unlabeled examples whose group has a labeled member are sampled ahead of all others."""
     if not scorer.consistency:
@@ -209,9 +209,6 @@ def _label_the_rest(
     for members in group_members(examples).values():
         missing = [example.id for example in members if example.id not in state.labels]
         if missing:
-            odds = scorer.log_odds(state.labels, missing)
-            labeled = {
-                **state.labels,
-                **{id: value > 0 for id, value in zip(missing, odds, strict=True)},
-            }
+            likely = scorer.most_likely(state.labels, missing)
+            labeled = {**state.labels, **dict(zip(missing, likely, strict=True))}
             state.labels, state.score = consistency_fix(scorer, labeled, rng, config.max_fix_rounds)

@@ -17,7 +17,7 @@ from icm_rl.miniature import corpus
 from icm_rl.miniature.world import World
 from icm_rl.progress import Progress
 from icm_rl.tasks import TASKS, Example, Task
-from icm_rl.tasks.base import LABELS
+from icm_rl.tasks.base import TRUE_FALSE
 
 POOL_SIZES = {"facts": 80, "solutions": 64, "preferences": 48}
 _TASKS = {"facts": "truthfulqa", "solutions": "gsm8k", "preferences": "preferences"}
@@ -75,7 +75,7 @@ def judge_pools(
         scorer = Scorer(pool.examples, kind, engine)
         gold = pool.labels["truth"]
         note("baselines", "zero_shot", accuracy(zero_shot(pool.examples, kind, engine), gold))
-        shots = many_shot(pool.examples, random_labels(pool.examples, rng), kind, engine)
+        shots = many_shot(pool.examples, random_labels(pool.examples, kind, rng), kind, engine)
         note("baselines", "random_labels", accuracy(shots, gold))
         for name, labels in pool.labels.items():
             shots = many_shot(pool.examples, labels, kind, engine)
@@ -95,12 +95,13 @@ def _after(
     pool: Pool, labels: dict[str, bool], task: Task, engine: Engine, first: int = 16
 ) -> float:
     """Accuracy on each later item of a list, given all items before it with their labels."""
-    texts = [f"{e.text}{task.labels[not labels[e.id]]}\n\n" for e in pool.examples]
+    texts = [task.demonstration(e, labels[e.id]) for e in pool.examples]
     later = range(first, len(texts))
     requests = [Request(tuple(texts[:k]), pool.examples[k].text) for k in later]
     answers = engine.label_log_probs(requests)
     predicted = {
-        pool.examples[k].id: true - false for k, (true, false) in zip(later, answers, strict=True)
+        pool.examples[k].id: task.most_likely(answer)
+        for k, answer in zip(later, answers, strict=True)
     }
     return accuracy(predicted, labels)
 
@@ -109,5 +110,5 @@ def evaluate(
     world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, dict[str, dict[str, float]]]:
     """All figures of the model card, by task."""
-    engine = LocalEngine(model, tokenizer, LABELS)
+    engine = LocalEngine(model, tokenizer, list(TRUE_FALSE.values()))
     return {task: judge_pools(world, engine, task) for task in POOL_SIZES}

@@ -1,7 +1,7 @@
 """What is labeled: an example, its text, its consistency group, and the relation in that group."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -9,12 +9,15 @@ from pathlib import Path
 from icm_rl.errors import InputError
 from icm_rl.files import Row, read_rows
 
-LABELS = (" True", " False")
+Label = bool | str
+"""True or False, or a name from a task's own label set."""
+
+TRUE_FALSE: Mapping[Label, str] = {True: " True", False: " False"}
 
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to be labeled True or False. It carries no label: the search never sees one.
+    """One thing to be labeled. It carries no label: the search never sees one.
 
     Attributes:
         id: Unique in its data set.
@@ -29,10 +32,11 @@ class Example:
     key: str
 
 
-Relation = Callable[[Example, bool, Example, bool], bool]
+Relation = Callable[[Example, Label, Example, Label], bool]
+"""c(x_i, y_i, x_j, y_j) of the paper: whether two labeled examples are consistent."""
 
 
-def exclusive(a: Example, label_a: bool, b: Example, label_b: bool) -> bool:
+def exclusive(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
     """Whether two answers to one question are labeled consistently.
 
     Two different answers cannot both be True, and the same answer has one label.
@@ -40,7 +44,7 @@ def exclusive(a: Example, label_a: bool, b: Example, label_b: bool) -> bool:
     return not (label_a and label_b) if a.key != b.key else label_a == label_b
 
 
-def asymmetric(a: Example, label_a: bool, b: Example, label_b: bool) -> bool:
+def asymmetric(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
     """Whether the two orders of a pair are labeled consistently: one of A>B and B>A is True."""
     return (label_a != label_b) if a.key != b.key else label_a == label_b
 
@@ -65,8 +69,8 @@ class Dataset:
     """
 
     examples: list[Example] = field(default_factory=list)
-    gold: dict[str, bool] = field(default_factory=dict)
-    human: dict[str, bool] = field(default_factory=dict)
+    gold: dict[str, Label] = field(default_factory=dict)
+    human: dict[str, Label] = field(default_factory=dict)
     pairs: dict[str, Pair] = field(default_factory=dict)
 
 
@@ -78,13 +82,22 @@ class Task:
         name: Its name on the command line.
         add: Adds the examples of one row to a data set; ``index`` counts rows from 0.
         consistent: The relation between two labeled examples of one group.
-        labels: The continuations that stand for True and False.
+        labels: For each label the continuation that stands for it.
     """
 
     name: str
     add: Callable[[Dataset, Row, int], None]
     consistent: Relation
-    labels: tuple[str, str] = LABELS
+    labels: Mapping[Label, str] = field(default_factory=lambda: TRUE_FALSE)
+
+    def demonstration(self, example: Example, label: Label) -> str:
+        """An example with its label, as it stands in a context."""
+        return f"{example.text}{self.labels[label]}\n\n"
+
+    def most_likely(self, log_probs: Sequence[float]) -> Label:
+        """The label of highest log-probability; of equal ones the last: True needs odds above 1."""
+        by_label = dict(zip(self.labels, log_probs, strict=True))
+        return max(reversed(by_label), key=by_label.get)
 
     def load(self, path: str | Path, limit: int | None = None) -> Dataset:
         """Reads a data file, at most ``limit`` groups of it.
