@@ -10,7 +10,7 @@ from pathlib import Path
 
 from icm_rl.files import fingerprint, read_json, write_json, write_jsonl
 from icm_rl.icm.labeling import preference_rows
-from icm_rl.tasks import TASKS, Dataset
+from icm_rl.tasks import PAIR_TASKS, Dataset
 
 
 @dataclass
@@ -24,7 +24,10 @@ class PipelineConfig:
     )
     task: str = field(
         default="preferences",
-        metadata={"help": "Task of the data: preferences or alpaca.", "choices": list(TASKS)},
+        metadata={
+            "help": f"Task of the data: {', '.join(PAIR_TASKS)}.",
+            "choices": list(PAIR_TASKS),
+        },
     )
     data: str | None = field(
         default=None, metadata={"help": "The preference pairs; by default the miniature's."}

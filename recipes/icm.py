@@ -18,14 +18,13 @@ from icm_rl.files import open_stage
 from icm_rl.icm.labeling import IcmConfig, label_dataset, plan_pools, stage_settings
 from icm_rl.models import load_causal_lm, load_tokenizer, resolve
 from icm_rl.settings import parse
-from icm_rl.tasks import TASKS
 
 
 def main() -> None:
     (config,) = parse([IcmConfig])
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    task = TASKS[config.task]
-    data = task.load(config.data, config.limit)
+    task = config.configured_task
+    data = task.load(config.source, config.limit)
     tokenizer = load_tokenizer(config.model, config.trust_remote_code)
     model = load_causal_lm(
         config.model, config.dtype, config.trust_remote_code, device_map=config.device_map
@@ -34,7 +33,7 @@ def main() -> None:
         model.to(accelerator.device)
     engine = LocalEngine(model, tokenizer, list(task.labels.values()), config.cache_tokens)
     pools = plan_pools(data, engine, config)
-    inputs = {"data": config.data, "model": resolve(config.model)}
+    inputs = {"data": str(config.source), "model": resolve(config.model)}
     with accelerator.main_process_first():
         stage = open_stage(config.output_dir, stage_settings(config), inputs)
     if stage.complete:

@@ -47,6 +47,8 @@ def test_config_parses_and_builds(path):
         assert total_iterations(first.search, 10) >= 10
         described = set(yaml.safe_load(path.read_text()))
         left_out = {"limit", "device_map", "cache_tokens", "trust_remote_code"}
+        left_out |= {"data_config", "data_split", "template", "labels", "relation"}
+        left_out |= {"group_column", "key_column", "initial_labels"}
         assert {field.name for field in fields(IcmConfig)} - described <= left_out
     elif isinstance(first, PPOConfig):
         assert first.total_episodes >= first.local_batch_size

@@ -14,7 +14,7 @@ def consistency_fix(
 
     Each round samples one inconsistent pair, scores the labeled set under every consistent pair of
     labels for it, and keeps the best where it does not lower U. A pair for which every option
-    lowers U is not tried again until other labels change: it would be refused again.
+    lowers U, or for which there is none, is not tried again until other labels change.
 
     Args:
         scorer: Scores labeled sets.
@@ -37,8 +37,8 @@ def consistency_fix(
             if scorer.task.consistent(a, label_a, b, label_b)
         ]
         *scores, current = scorer.scores([*options, fixed])
-        best = max(range(len(options)), key=lambda k: scores[k].utility)
-        if scores[best].utility >= current.utility:
+        best = max(range(len(options)), key=lambda k: scores[k].utility, default=None)
+        if best is not None and scores[best].utility >= current.utility:
             fixed, refused = options[best], set()
         else:
             refused.add((a, b))

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -11,6 +12,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from icm_rl.data import Source
 from icm_rl.engines import Engine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_jsonl
@@ -18,6 +20,7 @@ from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
 from icm_rl.icm.objective import Objective, Scorer
 from icm_rl.icm.pools import split_into_pools
 from icm_rl.icm.search import (
+    InitialLabels,
     SearchConfig,
     SearchState,
     TemperatureSchedule,
@@ -25,7 +28,7 @@ from icm_rl.icm.search import (
     total_iterations,
 )
 from icm_rl.progress import Progress
-from icm_rl.tasks import TASKS, Dataset, Example, Label, Task, group_members
+from icm_rl.tasks import TASKS, Dataset, Example, Label, Task, configured, group_members
 
 _SECONDS_BETWEEN_SAVES = 0.5
 
@@ -44,7 +47,37 @@ class IcmConfig:
     )
     data: str = field(
         default="",
-        metadata={"help": "The data file: a JSON array or JSON lines, in task's columns."},
+        metadata={
+            "help": "A .json, .jsonl, .csv or .parquet file, or a name on the Hub; by default the "
+            "task's data set on the Hub."
+        },
+    )
+    data_config: str | None = field(
+        default=None, metadata={"help": "Configuration of a data set on the Hub."}
+    )
+    data_split: str = field(default="train", metadata={"help": "Split of a data set on the Hub."})
+    template: str | None = field(
+        default=None,
+        metadata={
+            "help": "An example's text: {columns} of a claim, or {query}, {a} and {b} of a pair."
+        },
+    )
+    labels: dict | str | None = field(
+        default=None,
+        metadata={"help": "What stands for each label; on the command line a JSON object."},
+    )
+    relation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Which labels of a group are consistent: exclusive, asymmetric, same_key, "
+            "implication, or a function of your own, FILE.py:FUNCTION."
+        },
+    )
+    group_column: str | None = field(
+        default=None, metadata={"help": "Column that names a claim's consistency group."}
+    )
+    key_column: str | None = field(
+        default=None, metadata={"help": "Column of what a claim asserts within its group."}
     )
     output_dir: str = field(
         default="runs/icm", metadata={"help": "Folder for labels, history, metrics, preferences."}
@@ -69,7 +102,11 @@ class IcmConfig:
         default=True, metadata={"help": "Count and fix inconsistent labels (off: the ablation)."}
     )
     initial_examples: int = field(
-        default=8, metadata={"help": "K, the examples that get random labels at the start."}
+        default=8, metadata={"help": "K, the examples that get labels at the start."}
+    )
+    initial_labels: InitialLabels = field(
+        default="random",
+        metadata={"help": "Of those: 'random', or the paper's ablations 'golden' and 'wrong'."},
     )
     initial_temperature: float = field(default=10.0, metadata={"help": "T_0 of the annealing."})
     final_temperature: float = field(default=0.01, metadata={"help": "T_min of the annealing."})
@@ -112,10 +149,37 @@ class IcmConfig:
                 raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
 
     @property
+    def configured_task(self) -> Task:
+        """The task with these settings."""
+        return configured(
+            self.task,
+            self.template,
+            self.labels,
+            self.relation,
+            self.group_column,
+            self.key_column,
+        )
+
+    @property
+    def source(self) -> Source:
+        """Where the data are.
+
+        Raises:
+            InputError: None is given, and the task has none on the Hub.
+        """
+        if self.data:
+            return Source(self.data, self.data_config, self.data_split)
+        hub = TASKS[self.task].hub
+        if hub is None:
+            raise InputError(f"--data is missing: the task '{self.task}' is for data of your own")
+        return hub
+
+    @property
     def search(self) -> SearchConfig:
         """The part of these settings that the search reads."""
         return SearchConfig(
             self.initial_examples,
+            self.initial_labels,
             self.initial_temperature,
             self.final_temperature,
             self.cooling_rate,
@@ -135,10 +199,17 @@ def plan_pools(data: Dataset, engine: Engine, config: IcmConfig) -> list[list[Ex
     """The pools in which the data set is labeled.
 
     Raises:
-        InputError: They do not fit the model's context.
+        InputError: They do not fit the model's context, or gold labels are missing with which the
+            search should begin.
     """
+    if config.initial_labels != "random" and len(data.gold) < len(data.examples):
+        raise InputError(
+            f"--initial_labels {config.initial_labels} needs a gold label for every example; "
+            f"{len(data.examples) - len(data.gold)} of {len(data.examples)} have none"
+        )
     rng = random.Random(f"pools {config.seed}")
-    return split_into_pools(data.examples, TASKS[config.task], engine, config.pool_size, rng)
+    task = config.configured_task
+    return split_into_pools(data.examples, task, engine, config.pool_size, rng)
 
 
 def label_dataset(
@@ -153,8 +224,8 @@ def label_dataset(
     Returns:
         The metrics, which are the last file to be written; None in other processes.
     """
-    folder, task = Path(config.output_dir), TASKS[config.task]
-    finished = _label_pools(pools, task, engine, config, folder / "pools")
+    folder, task = Path(config.output_dir), config.configured_task
+    finished = _label_pools(pools, data.gold, task, engine, config, folder / "pools")
     if not PartialState().is_main_process:
         return None
     labels = {id: label for result in finished for id, label in result["labels"].items()}
@@ -187,7 +258,7 @@ def preference_rows(data: Dataset, labels: Mapping[str, Label]) -> list[dict[str
             better = pair.responses if votes.pop() else pair.responses[::-1]
             rows.append(
                 {
-                    "prompt": [{"role": "user", "content": pair.prompt}],
+                    "prompt": pair.prompt,
                     "chosen": [{"role": "assistant", "content": better[0]}],
                     "rejected": [{"role": "assistant", "content": better[1]}],
                 }
@@ -196,7 +267,12 @@ def preference_rows(data: Dataset, labels: Mapping[str, Label]) -> list[dict[str
 
 
 def _label_pools(
-    pools: Sequence[Sequence[Example]], task: Task, engine: Engine, config: IcmConfig, work: Path
+    pools: Sequence[Sequence[Example]],
+    gold: Mapping[str, Label],
+    task: Task,
+    engine: Engine,
+    config: IcmConfig,
+    work: Path,
 ) -> list[dict[str, Any]]:
     """The result of each pool: labels, log-odds, history and seconds, of its search of highest U.
 
@@ -216,7 +292,7 @@ def _label_pools(
                 pools[job[0]], task, engine, config.alpha, config.objective, config.consistency
             )
             saved = files[job].with_suffix(".unfinished.json")
-            write_json(files[job], _search_pool(scorer, job, config, saved, progress))
+            write_json(files[job], _search_pool(scorer, job, gold, config, saved, progress))
             saved.unlink(missing_ok=True)
     progress.close()
     processes.wait_for_everyone()
@@ -231,7 +307,12 @@ def _label_pools(
 
 
 def _search_pool(
-    scorer: Scorer, job: tuple[int, int], config: IcmConfig, saved: Path, progress: Progress
+    scorer: Scorer,
+    job: tuple[int, int],
+    gold: Mapping[str, Label],
+    config: IcmConfig,
+    saved: Path,
+    progress: Progress,
 ) -> dict[str, Any]:
     """One search of one pool, from the beginning or from where a killed run saved it."""
     pool, restart = job
@@ -251,7 +332,7 @@ def _search_pool(
             write_json(saved, {"seconds": earlier + now - start, "state": state.to_json()})
 
     rng = random.Random(f"search {config.seed} {pool} {restart}")
-    state = search(scorer, config.search, rng, state, after_iteration)
+    state = search(scorer, config.search, rng, state, after_iteration, gold)
     return {
         "labels": state.labels,
         "log_odds": scorer.log_odds(state.labels, state.score),
@@ -305,7 +386,9 @@ def _search_metrics(
         "utility_spread": mean(result["spread"] for result in finished),
         "inconsistencies": sum(result["inconsistencies"] for result in finished),
         "search_seconds": round(sum(result["seconds"] for result in finished), 2),
-        "true_share": mean(labels.values()),
+        "label_shares": {
+            str(label): count / len(labels) for label, count in Counter(labels.values()).items()
+        },
         "label_accuracy": accuracy(labels, data.gold),
         "human_label_accuracy": accuracy(data.human, data.gold) if data.human else None,
     }

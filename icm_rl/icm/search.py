@@ -12,6 +12,7 @@ from icm_rl.icm.objective import Labels, Score, Scorer
 from icm_rl.tasks import Example, Label, group_members
 
 TemperatureSchedule = Literal["paper", "log"]
+InitialLabels = Literal["random", "golden", "wrong"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class SearchConfig:
     """The search's hyperparameters, with the paper's names and values (Appendix D.1)."""
 
     initial_examples: int = 8
+    initial_labels: InitialLabels = "random"
     initial_temperature: float = 10.0
     final_temperature: float = 0.01
     cooling_rate: float = 0.99
@@ -85,6 +87,7 @@ def search(
     rng: random.Random,
     state: SearchState | None = None,
     after_iteration: Callable[[SearchState], None] = lambda state: None,
+    gold: Labels | None = None,
 ) -> SearchState:
     """Finds labels for the scorer's pool (Algorithm 1).
 
@@ -97,11 +100,12 @@ def search(
         rng: The only source of chance.
         state: Where an earlier run was stopped; it is continued in place.
         after_iteration: Called with the state after each iteration, to save or to show it.
+        gold: Gold labels, for the ablations that begin with them or with others than them.
     """
     examples = list(scorer.examples.values())
     if state is None:
         scorer.remember([])
-        state = _initial(scorer, examples, config, rng)
+        state = _initial(scorer, examples, config, rng, gold or {})
     else:
         scorer.remember(state.remembered)
         version, internal, gauss = state.rng_state
@@ -115,12 +119,25 @@ def search(
 
 
 def _initial(
-    scorer: Scorer, examples: Sequence[Example], config: SearchConfig, rng: random.Random
+    scorer: Scorer,
+    examples: Sequence[Example],
+    config: SearchConfig,
+    rng: random.Random,
+    gold: Labels,
 ) -> SearchState:
-    """K random examples, as many of each label, made consistent."""
+    """K random examples, labeled at random with as many of each label, and made consistent."""
     chosen = rng.sample(examples, min(config.initial_examples, len(examples)))
-    values = list(islice(cycle(scorer.task.labels), len(chosen)))
-    rng.shuffle(values)
+    labels = list(scorer.task.labels)
+    if config.initial_labels == "golden":
+        values = [gold[example.id] for example in chosen]
+    elif config.initial_labels == "wrong":
+        values = [
+            rng.choice([label for label in labels if label != gold[example.id]])
+            for example in chosen
+        ]
+    else:
+        values = list(islice(cycle(labels), len(chosen)))
+        rng.shuffle(values)
     drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
     labels, score = consistency_fix(scorer, drawn, rng, config.max_fix_rounds)
     record = _record(0, config.initial_temperature, None, True, {}, labels, score)

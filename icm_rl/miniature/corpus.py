@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from icm_rl.miniature.world import FILLERS, OPENERS, REFUSAL, Query, Response, World
-from icm_rl.tasks import alpaca, gsm8k, truthfulqa
+from icm_rl.tasks import TASKS
 
 CRITERIA = {
     "truth": 0.50,
@@ -51,8 +51,10 @@ class Claim:
 
     @property
     def prompt(self) -> str:
-        template = gsm8k.TEMPLATE if self.task == "solutions" else truthfulqa.TEMPLATE
-        return template.format(question=self.query.text, claim=self.response.text)
+        question, text = self.query.text, self.response.text
+        if self.task == "solutions":
+            return TASKS["gsm8k"].template.format(question=question, cot=text)
+        return TASKS["truthfulqa"].template.format(question=question, choice=text)
 
     @property
     def longer(self) -> bool:
@@ -77,7 +79,8 @@ class Comparison:
 
     @property
     def prompt(self) -> str:
-        return alpaca.TEMPLATE.format(query=self.query.text, a=self.a.text, b=self.b.text)
+        template = TASKS["preferences"].template
+        return template.format(query=self.query.text, a=self.a.text, b=self.b.text)
 
     @property
     def longer(self) -> bool:

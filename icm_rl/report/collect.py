@@ -26,7 +26,7 @@ _ICM = (
     "pools",
     "utility",
     "inconsistencies",
-    "true_share",
+    "label_shares",
     "label_accuracy",
     "human_label_accuracy",
     "zero_shot_accuracy",

@@ -5,7 +5,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from icm_rl.files import read_json, read_rows, write_json, write_text
+from icm_rl.data import read_rows
+from icm_rl.files import read_json, write_json, write_text
 from icm_rl.report import plots
 
 _LABELS = {

@@ -9,7 +9,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
 
-from icm_rl.files import Row, read_rows, write_json, write_jsonl
+from icm_rl.data import Row, read_rows
+from icm_rl.files import write_json, write_jsonl
 from icm_rl.models import resolve
 from icm_rl.progress import Progress
 from icm_rl.settings import changed

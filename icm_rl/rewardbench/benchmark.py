@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from icm_rl.data import Row, Source
 from icm_rl.errors import InputError
-from icm_rl.files import Row, read_rows
 
-HUB_NAME = "allenai/reward-bench"
 SECTIONS = {
     "Chat": {
         "alpacaeval-easy": 100,
@@ -73,13 +72,7 @@ def load_benchmark(source: str | Path) -> list[BenchmarkRow]:
     Raises:
         InputError: The file or a row is bad, or a subset is not one of RewardBench's.
     """
-    if str(source) == HUB_NAME:
-        from datasets import load_dataset
-
-        split = load_dataset(HUB_NAME, split="filtered")
-        rows = [Row(f"{source}, row {number}", dict(row)) for number, row in enumerate(split, 1)]
-    else:
-        rows = read_rows(source)
+    rows = Source(str(source), split="filtered").rows()
     return [_row(row, index) for index, row in enumerate(rows)]
 
 

@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from icm_rl.files import read_rows
+from icm_rl.data import read_rows
 from icm_rl.reward.scorer import Messages
 
 

@@ -1,8 +1,102 @@
 """The tasks that ICM labels, by name."""
 
-from icm_rl.tasks import alpaca, gsm8k, preferences, truthfulqa
-from icm_rl.tasks.base import Dataset, Example, Label, Pair, Task, group_members
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from string import Formatter
 
-TASKS = {task.name: task for task in (truthfulqa.TASK, gsm8k.TASK, alpaca.TASK, preferences.TASK)}
+from icm_rl.errors import InputError
+from icm_rl.tasks.base import TRUE_FALSE, Dataset, Example, Label, Pair, Task, group_members
+from icm_rl.tasks.claims import CLAIMS, GSM8K, TRUTHFULQA
+from icm_rl.tasks.pairs import ALPACA, AUTHOR_GENDER, HHH, POEMS, PREFERENCES
+from icm_rl.tasks.relations import OF_TRUE_AND_FALSE, load_relation
 
-__all__ = ["TASKS", "Dataset", "Example", "Label", "Pair", "Task", "group_members"]
+PAIR_TASKS = {task.name: task for task in (PREFERENCES, HHH, ALPACA, AUTHOR_GENDER, POEMS)}
+TASKS = PAIR_TASKS | {task.name: task for task in (TRUTHFULQA, GSM8K, CLAIMS)}
+
+__all__ = [
+    "PAIR_TASKS",
+    "TASKS",
+    "TRUE_FALSE",
+    "Dataset",
+    "Example",
+    "Label",
+    "Pair",
+    "Task",
+    "configured",
+    "group_members",
+]
+
+
+def configured(
+    name: str,
+    template: str | None = None,
+    labels: Mapping[Label, str] | str | None = None,
+    relation: str | None = None,
+    group_column: str | None = None,
+    key_column: str | None = None,
+) -> Task:
+    """A task with the user's own settings in place of its own.
+
+    Args:
+        name: A name in ``TASKS``.
+        template: An example's text with ``{placeholders}``: columns of a claim's row, or ``query``,
+            ``a`` and ``b`` of a pair.
+        labels: For each label the continuation that stands for it, or the same as a JSON object.
+        relation: A relation's name, or ``FILE.py:FUNCTION``.
+        group_column: The column that names a claim's group.
+        key_column: The column of what a claim asserts in its group.
+
+    Raises:
+        InputError: A setting is malformed, or does not go with the task or with the others.
+    """
+    task = TASKS[name]
+    changes = {}
+    if template is not None:
+        _check_template(template)
+        changes["template"] = template
+    if labels is not None:
+        changes["labels"] = _labels(labels)
+    if relation is not None:
+        changes["consistent"] = load_relation(relation)
+    for flag, column in (("group_column", group_column), ("key_column", key_column)):
+        if column is not None:
+            if name in PAIR_TASKS:
+                raise InputError(f"--{flag} is for tasks of claims; '{name}' is one of pairs")
+            changes[flag] = column
+    task = replace(task, **changes)
+    if set(task.labels) != set(TRUE_FALSE) and (
+        name in PAIR_TASKS or task.consistent in OF_TRUE_AND_FALSE
+    ):
+        raise InputError(
+            f"--labels: the task '{name}' and its relation need the labels True and False; "
+            "other labels are for --task claims with --relation same_key, asymmetric or your own"
+        )
+    return task
+
+
+def _check_template(template: str) -> None:
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise InputError(f"--template cannot be read ({error}); write {{{{ for a brace") from None
+    if not any(names) or "" in names:
+        raise InputError("--template needs {placeholders} with names, such as {question}")
+
+
+def _labels(labels: Mapping[Label, str] | str) -> dict[Label, str]:
+    if isinstance(labels, str):
+        try:
+            labels = json.loads(labels)
+        except json.JSONDecodeError as error:
+            raise InputError(f"--labels is not JSON ({error.msg})") from None
+    if not isinstance(labels, dict) or len(labels) < 2:
+        raise InputError(
+            "--labels must map two labels or more to what stands for them, such as "
+            '{"yes": " Yes", "no": " No"}'
+        )
+    for label, continuation in labels.items():
+        if not isinstance(continuation, str) or not continuation.strip():
+            raise InputError(f"--labels: '{label}' must stand for text, not {continuation!r}")
+    of_truth = {"true": True, "false": False}
+    return {of_truth.get(str(label).lower(), str(label)): text for label, text in labels.items()}

@@ -1,18 +1,21 @@
 """What is labeled: an example, its text, its consistency group, and the relation in that group."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
+from string import Formatter
 
+from icm_rl.data import Row, Source
 from icm_rl.errors import InputError
-from icm_rl.files import Row, read_rows
 
 Label = bool | str
 """True or False, or a name from a task's own label set."""
 
 TRUE_FALSE: Mapping[Label, str] = {True: " True", False: " False"}
+
+Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -33,27 +36,14 @@ class Example:
 
 
 Relation = Callable[[Example, Label, Example, Label], bool]
-"""c(x_i, y_i, x_j, y_j) of the paper: whether two labeled examples are consistent."""
-
-
-def exclusive(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
-    """Whether two answers to one question are labeled consistently.
-
-    Two different answers cannot both be True, and the same answer has one label.
-    """
-    return not (label_a and label_b) if a.key != b.key else label_a == label_b
-
-
-def asymmetric(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
-    """Whether the two orders of a pair are labeled consistently: one of A>B and B>A is True."""
-    return (label_a != label_b) if a.key != b.key else label_a == label_b
+"""c(x_i, y_i, x_j, y_j) of the paper: whether two labeled examples of a group are consistent."""
 
 
 @dataclass(frozen=True)
 class Pair:
     """A preference pair: a prompt and two responses, the first and second of its examples."""
 
-    prompt: str
+    prompt: Messages
     responses: tuple[str, str]
 
 
@@ -80,15 +70,34 @@ class Task:
 
     Attributes:
         name: Its name on the command line.
-        add: Adds the examples of one row to a data set; ``index`` counts rows from 0.
+        template: An example's text, with ``{placeholders}``.
+        add: Adds the examples of one row to a data set; the index counts rows from 0.
         consistent: The relation between two labeled examples of one group.
+        hub: Where the data are on the Hub, if they are.
+        prepare: Turns rows in the Hub's columns, and in the task's own, into the task's own.
         labels: For each label the continuation that stands for it.
+        group_column: The column that names a claim's group; None where each stands alone.
+        key_column: The column of a claim's key; None where its text is the key.
+        row_is_group: Whether each row is a group, so that reading can stop early.
     """
 
     name: str
-    add: Callable[[Dataset, Row, int], None]
+    template: str
+    add: Callable[["Task", Dataset, Row, int], None]
     consistent: Relation
+    hub: Source | None = None
+    prepare: Callable[[Iterable[Row]], Iterator[Row]] = iter
     labels: Mapping[Label, str] = field(default_factory=lambda: TRUE_FALSE)
+    group_column: str | None = None
+    key_column: str | None = None
+    row_is_group: bool = False
+
+    def render(self, value: Callable[[str], str]) -> str:
+        """The template with each placeholder replaced by ``value(placeholder)``."""
+        return "".join(
+            literal + ("" if name is None else value(name))
+            for literal, name, _, _ in Formatter().parse(self.template)
+        )
 
     def demonstration(self, example: Example, label: Label) -> str:
         """An example with its label, as it stands in a context."""
@@ -99,52 +108,69 @@ class Task:
         by_label = dict(zip(self.labels, log_probs, strict=True))
         return max(reversed(by_label), key=by_label.get)
 
-    def load(self, path: str | Path, limit: int | None = None) -> Dataset:
-        """Reads a data file, at most ``limit`` groups of it.
+    def load(self, source: Source | str | Path, limit: int | None = None) -> Dataset:
+        """Reads a data set, at most ``limit`` groups of it.
 
         Raises:
             InputError: The file or a row is bad, an id is there twice, the gold labels are all one
                 label or contradict each other.
         """
+        source = source if isinstance(source, Source) else Source(str(source))
         data, seen = Dataset(), set()
-        for index, row in enumerate(read_rows(path)):
+        rows = self.prepare(source.rows())
+        if self.row_is_group:
+            rows = islice(rows, limit)
+        for index, row in enumerate(rows):
             before = len(data.examples)
-            self.add(data, row, index)
+            self.add(self, data, row, index)
             for example in data.examples[before:]:
                 if example.id in seen:
                     raise InputError(
                         f"{row.where}: the id '{example.id}' is there twice; make ids unique"
                     )
                 seen.add(example.id)
+        if not data.examples:
+            raise InputError(f"{source}: no row is of use to the task '{self.name}'")
         if limit is not None:
             data = _first_groups(data, limit)
-        self._check_gold(data, path)
+        self._check_gold(data, source)
         return data
 
-    def _check_gold(self, data: Dataset, path: str | Path) -> None:
+    def known_labels(self, row: Row) -> dict[str, Label]:
+        """The row's gold and human label, under ``gold`` and ``human``, where it has them.
+
+        Raises:
+            InputError: A label is outside the task's label set.
+        """
+        found = {name: row.label(f, self.labels) for name, f in _LABEL_FIELDS.items()}
+        return {name: label for name, label in found.items() if label is not None}
+
+    def _check_gold(self, data: Dataset, source: Source) -> None:
         if data.gold and len(data.gold) == len(data.examples) and len(set(data.gold.values())) < 2:
             only = next(iter(data.gold.values()))
             raise InputError(
-                f"{path}: every gold label is {only}; both labels must occur, or leave labels out"
+                f"{source}: every gold label is {only}; "
+                "at least two labels must occur, or leave labels out"
             )
         for group, members in group_members(data.examples).items():
             labeled = [e for e in members if e.id in data.gold]
             for a, b in combinations(labeled, 2):
-                comparable = self.consistent is asymmetric or a.text == b.text
+                comparable = data.pairs or a.text == b.text
                 if comparable and not self.consistent(a, data.gold[a.id], b, data.gold[b.id]):
                     raise InputError(
-                        f"{path}: the gold labels of '{a.id}' and '{b.id}' in group "
+                        f"{source}: the gold labels of '{a.id}' and '{b.id}' in group "
                         f"'{group}' contradict each other; correct one of them"
                     )
 
 
-def add_claim(data: Dataset, row: Row, example: Example) -> None:
-    """Adds the one example of a row, with the row's gold and human label where it has them."""
+_LABEL_FIELDS = {"gold": "label", "human": "human_label"}
+
+
+def add_example(data: Dataset, example: Example, known: Mapping[str, Label]) -> None:
+    """Adds an example with its gold and human label where known."""
     data.examples.append(example)
-    for labels, name in ((data.gold, "label"), (data.human, "human_label")):
-        label = row.label(name)
-        if label is not None:
-            labels[example.id] = label
+    for name, label in known.items():
+        getattr(data, name)[example.id] = label
 
 
 def group_members(examples: Sequence[Example]) -> dict[str, list[Example]]:

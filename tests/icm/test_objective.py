@@ -1,15 +1,17 @@
 import json
 import math
 import random
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
 import torch
 
+from icm_rl.engines import LocalEngine
 from icm_rl.icm.consistency import consistency_fix
 from icm_rl.icm.objective import Scorer, leave_one_out
 from icm_rl.icm.search import SearchConfig, SearchState, search, temperature
-from icm_rl.tasks import TASKS
+from icm_rl.tasks import TASKS, Example, configured
 
 
 @pytest.fixture
@@ -74,6 +76,74 @@ def test_the_papers_sum_form_is_the_sum_of_log_probabilities(preferences, engine
     # log P(label) is below the log of its share among the two labels
     share = sum(-math.log1p(math.exp(-odds)) for odds in scorer.log_odds(labels, found).values())
     assert share - 1 < found.mutual_predictability < share
+
+
+COLORS = {"red": " red", "blue": " blue", "green": " green", "white": " white"}
+
+
+@pytest.fixture
+def colors(model, tokenizer) -> Scorer:
+    """Four labels: the color of some creatures, each asked for twice."""
+    task = configured("claims", "{creature}", COLORS)
+    examples = [
+        Example(f"{k}{n}", f"What color is the {name}?", str(k), "color")
+        for k, name in enumerate(("zeb", "lake", "mill"))
+        for n in range(2)
+    ]
+    return Scorer(examples, task, LocalEngine(model, tokenizer, list(COLORS.values())))
+
+
+def test_utility_of_four_labels_equals_a_plain_computation(colors, model, tokenizer):
+    labels = dict(
+        zip(colors.examples, ["red", "red", "blue", "green", "white", "white"], strict=True)
+    )
+    found = colors.score(labels)
+    verbalisers = [tokenizer.encode(word)[0] for word in COLORS.values()]
+    ids, total = list(labels), 0.0
+    for id, order in zip(ids, leave_one_out(len(ids)), strict=True):
+        prompt = [tokenizer.bos_token_id]
+        for other in order:
+            text = colors.examples[ids[other]].text
+            prompt += tokenizer.encode(f"{text} {labels[ids[other]]}\n\n", add_special_tokens=False)
+        prompt += tokenizer.encode(colors.examples[id].text, add_special_tokens=False)
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
+        shares = [math.exp(logits[token].item()) for token in verbalisers]
+        own = shares[list(COLORS).index(labels[id])]
+        total += math.log(own / (sum(shares) - own))
+        assert colors.log_odds(labels, found)[id] == pytest.approx(
+            math.log(own / (sum(shares) - own)), abs=1e-4
+        )
+    assert found.inconsistencies == 1
+    assert found.utility == pytest.approx(50 * total / 6 - 1, abs=1e-2)
+
+
+def test_a_search_ends_with_consistent_labels_of_the_set(colors):
+    state = search(colors, SearchConfig(initial_examples=4), random.Random(3))
+    assert set(state.labels) == set(colors.examples)
+    assert set(state.labels.values()) <= set(COLORS)
+    assert not colors.inconsistent_pairs(state.labels)
+    first = state.history[0]["changes"]
+    assert len(first) == 4
+
+
+def test_a_pair_that_no_labels_satisfy_is_left_as_it_is(preferences, engine):
+    impossible = replace(TASKS["preferences"], consistent=lambda a, label_a, b, label_b: False)
+    scorer = Scorer(preferences.examples[:4], impossible, engine)
+    labels = dict.fromkeys(scorer.examples, True)
+    fixed, score = consistency_fix(scorer, labels, random.Random(0))
+    assert fixed == labels
+    assert score.inconsistencies == 2
+
+
+@pytest.mark.parametrize("kind", ["golden", "wrong"])
+def test_a_search_can_begin_with_golden_labels_or_with_none_of_them(scorer, preferences, kind):
+    config = SearchConfig(initial_examples=6, initial_labels=kind, max_fix_rounds=0)
+    seen = []
+    search(scorer, config, random.Random(2), None, seen.append, preferences.gold)
+    start = seen[0].history[0]["changes"]
+    assert len(start) == 6
+    assert {preferences.gold[id] == label for id, label in start.items()} == {kind == "golden"}
 
 
 def test_utility_does_not_depend_on_the_order_of_labeling(scorer, preferences):

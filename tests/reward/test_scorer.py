@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from icm_rl.data import Row
 from icm_rl.errors import InputError
-from icm_rl.files import Row, write_jsonl
+from icm_rl.files import write_jsonl
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.reward.training import load_preferences
 

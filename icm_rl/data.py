@@ -1,0 +1,200 @@
+"""Rows of a file or of a data set on the Hub, each of which knows where it stands."""
+
+import csv
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import load_dataset
+
+from icm_rl.errors import InputError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a data file and the words that say where it stands."""
+
+    where: str
+    values: Mapping[str, Any]
+
+    def __getitem__(self, field: str) -> Any:
+        """The field's value.
+
+        Raises:
+            InputError: The row has no such field.
+        """
+        if field not in self.values:
+            known = ", ".join(self.values) or "none"
+            raise InputError(f"{self.where}: the field '{field}' is missing (fields: {known})")
+        return self.values[field]
+
+    def text(self, field: str) -> str:
+        """The field's value, which must be text or a number.
+
+        Raises:
+            InputError: The field is missing or holds something else.
+        """
+        value = self[field]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise InputError(f"{self.where}: the field '{field}' must be text, not {value!r}")
+        return str(value)
+
+    def messages(self, field: str, role: str) -> list[dict[str, str]]:
+        """The field's value as chat messages; text is one message of the given role.
+
+        Raises:
+            InputError: The field is missing or holds something else.
+        """
+        value = self[field]
+        if isinstance(value, str):
+            return [{"role": role, "content": value}]
+        if isinstance(value, list) and value and all(map(_is_message, value)):
+            return value
+        raise InputError(
+            f"{self.where}: the field '{field}' must be text or a list of messages, each with "
+            "role and content"
+        )
+
+    def id(self, index: int) -> str:
+        """The row's ``id``, or its number in the file, counted from 0, where it has none."""
+        return self.text("id") if "id" in self.values else str(index)
+
+    def label(self, field: str, labels: Collection[bool | str]) -> bool | str | None:
+        """The field's value as one of the labels; None where missing, null or empty.
+
+        True and False may be written as 1 and 0, and as text.
+
+        Raises:
+            InputError: The value is outside the label set.
+        """
+        value = self.values.get(field)
+        if value is None or value == "":
+            return None
+        by_name = {str(label).lower(): label for label in labels}
+        if True in labels:
+            by_name |= {"1": True, "0": False}
+        name = str(int(value) if isinstance(value, float) else value).lower()
+        if name not in by_name:
+            raise InputError(
+                f"{self.where}: the field '{field}' is {value!r}, outside the label set "
+                f"({', '.join(by_name)}); correct it or remove the field"
+            )
+        return by_name[name]
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), str) for name in ("role", "content")
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data are: a local file, or a data set on the Hub.
+
+    Attributes:
+        path: A ``.json``, ``.jsonl``, ``.csv`` or ``.parquet`` file, or whatever else
+            ``datasets.load_dataset`` takes: a name on the Hub or a directory.
+        config: The configuration of a data set on the Hub.
+        split: The split of a data set on the Hub.
+        revision: The revision of a data set on the Hub.
+        data_files: One file of a data set on the Hub that lists none.
+    """
+
+    path: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    data_files: str | None = None
+
+    def __str__(self) -> str:
+        return self.data_files or self.path
+
+    def rows(self) -> Iterator[Row]:
+        """All rows, in order.
+
+        Raises:
+            InputError: The source is missing, unreadable or empty, or a row is not an object.
+        """
+        read = {
+            ".json": _json_rows,
+            ".jsonl": _json_rows,
+            ".csv": _csv_rows,
+            ".parquet": _parquet_rows,
+        }.get(Path(self.path).suffix)
+        if read and not Path(self.path).is_file():
+            raise InputError(f"{self.path}: no such file; check the path")
+        empty = True
+        try:
+            for where, row in read(Path(self.path)) if read else self._hub_rows():
+                if not isinstance(row, dict):
+                    raise InputError(f"{where}: not a JSON object; each row must be one")
+                empty = False
+                yield Row(where, row)
+        except (OSError, ValueError, csv.Error) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(f"{self.path}: cannot be read ({reason})") from None
+        if empty:
+            raise InputError(f"{self.path}: the data set is empty; give at least one row")
+
+    def _hub_rows(self) -> Iterator[tuple[str, Any]]:
+        rows = load_dataset(
+            self.path,
+            self.config,
+            split=self.split,
+            revision=self.revision,
+            data_files=self.data_files,
+            streaming=True,
+        )
+        return _numbered(self.path, rows)
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of a local file.
+
+    Raises:
+        InputError: The file is missing, unreadable, empty, or a row is not an object.
+    """
+    return list(Source(str(path)).rows())
+
+
+def _json_rows(path: Path) -> Iterable[tuple[str, Any]]:
+    content = path.read_text(encoding="utf-8")
+    if not content.lstrip().startswith("["):
+        return _json_lines(path, content)
+    try:
+        return _numbered(path, json.loads(content))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+
+
+def _json_lines(path: Path, content: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(content.split("\n"), 1):
+        if line.strip():
+            try:
+                yield f"{path}, line {number}", json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(
+                    f"{path}, line {number}: not JSON ({error.msg}); each line must be one object"
+                ) from None
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        for where, row in _numbered(path, csv.DictReader(file)):
+            if None in row or None in row.values():
+                raise InputError(f"{where}: not as many fields as the header has columns")
+            yield where, row
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    return _numbered(
+        path, load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+    )
+
+
+def _numbered(path: str | Path, rows: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    for number, row in enumerate(rows, 1):
+        yield f"{path}, row {number}", row

@@ -1,0 +1,77 @@
+"""Relations: which labels of two examples of one group contradict each other."""
+
+import runpy
+
+from icm_rl.errors import InputError
+from icm_rl.tasks.base import Example, Label, Relation
+
+
+def exclusive(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
+    """Two different answers cannot both be True, and the same answer has one label."""
+    return not (label_a and label_b) if a.key != b.key else label_a == label_b
+
+
+def asymmetric(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
+    """Two directions have different labels (one of A>B and B>A is True), the same one has one."""
+    return (label_a != label_b) if a.key != b.key else label_a == label_b
+
+
+def same_key(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
+    """The same answer has one label."""
+    return a.key != b.key or label_a == label_b
+
+
+def implication(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
+    """A claim with a larger number as its key implies those with a smaller one.
+
+    Raises:
+        InputError: A key is not a number.
+    """
+    strength_a, strength_b = _number(a), _number(b)
+    if strength_a == strength_b:
+        return label_a == label_b
+    return bool(label_b or not label_a if strength_a > strength_b else label_a or not label_b)
+
+
+def _number(example: Example) -> float:
+    try:
+        return float(example.key)
+    except ValueError:
+        raise InputError(
+            f"the key of example '{example.id}' is {example.key!r}; the relation 'implication' "
+            "needs numbers, the larger the stronger the claim"
+        ) from None
+
+
+RELATIONS: dict[str, Relation] = {
+    relation.__name__: relation for relation in (exclusive, asymmetric, same_key, implication)
+}
+
+OF_TRUE_AND_FALSE = (exclusive, implication)
+"""The relations that have no meaning for other labels."""
+
+
+def load_relation(name: str) -> Relation:
+    """A relation by its name, or a function of the user's own, ``FILE.py:FUNCTION``.
+
+    The function is called as ``function(a, label_a, b, label_b)`` with two ``Example`` of one group
+    and says whether the labels are consistent.
+
+    Raises:
+        InputError: There is no such relation, file or function.
+    """
+    if name in RELATIONS:
+        return RELATIONS[name]
+    path, _, function = name.rpartition(":")
+    if not path:
+        raise InputError(
+            f"--relation '{name}' is not known; give one of {', '.join(RELATIONS)} or a function "
+            "of your own as FILE.py:FUNCTION"
+        )
+    try:
+        relation = runpy.run_path(path).get(function)
+    except OSError as error:
+        raise InputError(f"--relation {name}: {path} cannot be read ({error.strerror})") from None
+    if not callable(relation):
+        raise InputError(f"--relation {name}: {path} defines no function '{function}'")
+    return relation
