@@ -53,6 +53,13 @@ CASES = {
     ),
     "unknown flag": (lines(PAIR), ["--pool-sise", "4"], "did you mean 'pool_size'?"),
     "bad value": (lines(PAIR), ["--pool_size", "many"], "invalid"),
+    "labels": (lines(PAIR), ["--labels", "True, False"], "--labels is not JSON"),
+    "template": (lines(PAIR), ["--template", "{question}"], "--template names {question}"),
+    "no gold": (
+        lines(PAIR),
+        ["--initial_labels", "golden"],
+        "--initial_labels golden needs a gold label for every example; 2 of 2 have none",
+    ),
     "no search": (lines(PAIR), ["--restarts", "0"], "--restarts is 0; give 1 or more"),
     "no such model": (lines(PAIR), ["--model", "nowhere/to-be-found"], "nowhere/to-be-found"),
 }

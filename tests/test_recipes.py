@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import Counter
 
 import pytest
 
@@ -81,6 +82,44 @@ def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
     assert metrics["utility"] == best["utility"]
     worst = min(search["utility"] for search in searches)
     assert metrics["utility_spread"] == best["utility"] - worst
+
+
+def test_icm_with_four_labels(data, tmp_path):
+    config = "recipes/configs/miniature/colors.yaml"
+    flags = ("--data", data / "colors.jsonl", "--output_dir", tmp_path)
+    run("recipes/icm.py", "--config", config, *flags)
+    labels = rows(tmp_path / "labels.jsonl")
+    assert {row["label"] for row in labels} == {"red", "blue", "green", "white"}
+    for row in labels:
+        assert {other["label"] for other in labels if other["group"] == row["group"]} == {
+            row["label"]
+        }
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    right = sum(row["label"] == row["gold"] for row in labels) / len(labels)
+    assert metrics["label_accuracy"] == pytest.approx(right)
+    assert right > 0.9
+    shares = Counter(row["label"] for row in labels)
+    assert metrics["label_shares"]["blue"] == pytest.approx(shares["blue"] / len(labels))
+    assert not (tmp_path / "preferences.jsonl").exists()
+
+
+def test_icm_on_claims_labels_and_a_relation_of_the_users_own(tmp_path):
+    (tmp_path / "sums.csv").write_text(
+        "a,b,c,sum\n" + "".join(f"{k},{k + 1},{k + k + d},s{k}\n" for k in range(6) for d in (1, 2))
+    )
+    (tmp_path / "mine.py").write_text(
+        "def one_is_right(a, label_a, b, label_b):\n    return label_a != label_b\n"
+    )
+    run(
+        *("recipes/icm.py", "--task", "claims", "--data", tmp_path / "sums.csv"),
+        *("--template", "{a} + {b} = {c}. That is", "--group_column", "sum"),
+        *("--labels", '{"right": " True", "wrong": " False"}', "--alpha", 0.1),
+        *("--relation", f"{tmp_path / 'mine.py'}:one_is_right", "--output_dir", tmp_path / "out"),
+    )
+    labels = rows(tmp_path / "out" / "labels.jsonl")
+    assert labels[0]["text"] == "0 + 1 = 1. That is"
+    for one, other in zip(labels[::2], labels[1::2], strict=True):
+        assert {one["label"], other["label"]} == {"right", "wrong"}
 
 
 def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path):

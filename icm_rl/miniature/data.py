@@ -9,6 +9,7 @@ from icm_rl.files import write_jsonl
 from icm_rl.miniature import corpus
 from icm_rl.miniature.corpus import Claim, Comparison
 from icm_rl.miniature.world import (
+    COLORS,
     FILLERS,
     OPENERS,
     REFUSAL,
@@ -34,6 +35,7 @@ def write_data(folder: str | Path, seed: int = 0) -> None:
         write_jsonl(folder / f"solutions_{split}.jsonl", solutions(world, split, rng))
         write_jsonl(folder / f"preferences_{split}.jsonl", preferences(world, split, rng))
         write_jsonl(folder / f"word_{split}.jsonl", word_preferences(world, split, rng))
+    write_jsonl(folder / "colors.jsonl", colors(world))
     rng = random.Random(f"data {seed} benchmark")
     write_jsonl(folder / "benchmark.jsonl", benchmark(world, rng))
     prompts = [{"prompt": query.text} for query in world.of("rl")]
@@ -107,6 +109,20 @@ def word_preferences(world: World, split: str, rng: random.Random) -> Iterator[d
         first = rng.random() < 0.5
         pair = Comparison(query, liked, other) if first else Comparison(query, other, liked)
         yield _pair_row(pair, first, human_pair_label(pair, rng))
+
+
+def colors(world: World) -> Iterator[dict[str, Any]]:
+    """Four labels: the colors of creatures, each to be told in three ways that must agree."""
+    for query in world.by_kind["fact"]:
+        statement, _, color = query.right.rpartition(" ")
+        if color in COLORS[:4]:
+            statement = statement[0].upper() + statement[1:]
+            for text in (
+                statement,
+                f"Question: {query.text}\nClaim: {statement}",
+                f"Query: {query.text}\nResponse A: {statement}",
+            ):
+                yield {"text": text, "creature": statement.split()[1], "label": color}
 
 
 def _draw(world: World, split: str, rng: random.Random) -> Query:
