@@ -6,13 +6,23 @@ from dataclasses import replace
 from string import Formatter
 
 from icm_rl.errors import InputError
+from icm_rl.tasks import (
+    alpaca,
+    author_gender,
+    claims,
+    gsm8k,
+    hhh,
+    poems,
+    preferences,
+    truthfulqa,
+)
 from icm_rl.tasks.base import TRUE_FALSE, Dataset, Example, Label, Pair, Task, group_members
-from icm_rl.tasks.claims import CLAIMS, GSM8K, TRUTHFULQA
-from icm_rl.tasks.pairs import ALPACA, AUTHOR_GENDER, HHH, POEMS, PREFERENCES
 from icm_rl.tasks.relations import OF_TRUE_AND_FALSE, load_relation
 
-PAIR_TASKS = {task.name: task for task in (PREFERENCES, HHH, ALPACA, AUTHOR_GENDER, POEMS)}
-TASKS = PAIR_TASKS | {task.name: task for task in (TRUTHFULQA, GSM8K, CLAIMS)}
+PAIR_TASKS = {
+    module.TASK.name: module.TASK for module in (preferences, hhh, alpaca, author_gender, poems)
+}
+TASKS = PAIR_TASKS | {module.TASK.name: module.TASK for module in (truthfulqa, gsm8k, claims)}
 
 __all__ = [
     "PAIR_TASKS",
