@@ -19,6 +19,11 @@ SHARED = ROOT.parent / "shared" / "data"
 LAUNCH = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 
+# tests run side by side (pytest-xdist): they, and what they start, share out the cores
+CORES = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+os.environ["OMP_NUM_THREADS"] = str(CORES)
+torch.set_num_threads(CORES)
+
 
 def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
     """Runs a recipe as a user does, from the repository's root."""
