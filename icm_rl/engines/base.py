@@ -32,6 +32,10 @@ class Engine(Protocol):
         """How many tokens the piece takes in a context."""
         ...
 
+    def forget(self) -> None:
+        """Drops what was kept of earlier requests, so that answers do not depend on them."""
+        ...
+
     def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         """For each request, the log-probability of each label, in the engine's order of them."""
         ...

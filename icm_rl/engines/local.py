@@ -1,11 +1,10 @@
 """A transformers causal language model in this process.
 
-Requests are laid out as a trie of pieces, so that whatever prefixes they share is computed once.
-The trie is computed level by level; the key-value caches in flight stay under a budget.
+Requests are laid out as a tree of segments, so that whatever prefixes they share is computed once,
+and the keys and values of segments stay for the calls to come, as many as the budget holds.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
@@ -13,18 +12,10 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from icm_rl.engines.base import Request
+from icm_rl.engines.prefixes import PrefixTree, Run, run_tokens
 from icm_rl.errors import InputError
 
 KeyValues = list[tuple[torch.Tensor, torch.Tensor]]  # a layer: (heads, time, head size) each
-
-
-@dataclass
-class _Node:
-    """A run of tokens after its parent's, and the requests whose query ends with it."""
-
-    tokens: list[int]
-    children: list["_Node"] = field(default_factory=list)
-    requests: list[int] = field(default_factory=list)
 
 
 class LocalEngine:
@@ -34,7 +25,13 @@ class LocalEngine:
         model: Any transformers causal language model, on its device and in evaluation mode.
         tokenizer: The model's tokenizer.
         labels: The continuations to be compared; their first tokens must differ.
-        cache_tokens: How many tokens one batch may keep in its key-value cache.
+        cache_tokens: How many tokens the key-value cache may hold: half of it what is kept from
+            call to call, half of it the batch in work, which holds one prompt at least. What does
+            not fit is computed again.
+
+    Attributes:
+        prompt_tokens: The tokens of all prompts so far.
+        computed_tokens: Those of them that were computed; the others were shared or kept.
 
     Raises:
         InputError: The labels begin with the same token.
@@ -49,7 +46,10 @@ class LocalEngine:
     ):
         self.model, self.tokenizer, self.cache_tokens = model, tokenizer, cache_tokens
         self.context_length = model.config.max_position_embeddings
+        self.prompt_tokens = self.computed_tokens = 0
         self._tokens: dict[str, list[int]] = {}
+        bos = tokenizer.bos_token_id
+        self._tree = PrefixTree(self._encode, cache_tokens // 2, [] if bos is None else [bos])
         self._label_ids = [self._encode(label)[0] for label in labels]
         for (one, one_id), (other, other_id) in combinations(
             zip(labels, self._label_ids, strict=True), 2
@@ -68,74 +68,37 @@ class LocalEngine:
             self._tokens[text] = self.tokenizer.encode(text, add_special_tokens=False)
         return self._tokens[text]
 
+    def forget(self) -> None:
+        self._tree.clear()
+
     @torch.inference_mode()
     def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         answers: list[tuple[float, ...]] = [()] * len(requests)
-        empty: KeyValues = []
-        for node, row in self._compute([(node, empty) for node in self._trie(requests)]):
-            for index in node.requests:
-                answers[index] = row
+        for pending in self._tree.passes(requests):
+            while pending:
+                batch, pending = self._batch(pending)
+                for run, log_probs in zip(batch, self._forward(batch), strict=True):
+                    self.computed_tokens += run_tokens(run)
+                    for index in run[-1].requests:
+                        answers[index] = log_probs
+                        self.prompt_tokens += run[-1].end
+                    pending += self._tree.after(run[-1])
         return answers
 
-    def _trie(self, requests: Sequence[Request]) -> list[_Node]:
-        """The roots of the trie, chains without a fork joined into one node."""
-        bos = self.tokenizer.bos_token_id
-        root = _Node([] if bos is None else [bos])
-        nodes: dict[tuple[int, str], _Node] = {}
-        for index, request in enumerate(requests):
-            node = root
-            for piece in (*request.context, request.query):
-                key = (id(node), piece)
-                if key not in nodes:
-                    nodes[key] = _Node(list(self._encode(piece)))
-                    node.children.append(nodes[key])
-                node = nodes[key]
-            node.requests.append(index)
-        for node in (root, *nodes.values()):
-            while len(node.children) == 1 and not node.requests:
-                child = node.children[0]
-                node.tokens = node.tokens + child.tokens
-                node.children, node.requests = child.children, child.requests
-        return [root] if root.tokens else root.children
-
-    def _compute(
-        self, nodes: list[tuple[_Node, KeyValues]]
-    ) -> Iterator[tuple[_Node, tuple[float, ...]]]:
-        """Computes nodes with their parents' caches, then their descendants, batch by batch."""
-        for batch in self._batches(nodes):
-            log_probs, caches = self._forward(batch)
-            deeper = []
-            for (node, _), row, cache in zip(batch, log_probs, caches, strict=True):
-                if node.requests:
-                    yield node, row
-                deeper += [(child, cache) for child in node.children]
-            if deeper:
-                yield from self._compute(deeper)
-
-    def _batches(
-        self, nodes: list[tuple[_Node, KeyValues]]
-    ) -> Iterator[list[tuple[_Node, KeyValues]]]:
-        """Batches of similar length whose padded caches fit the budget."""
-        ordered = sorted(nodes, key=lambda pair: (len(pair[0].tokens), _length(pair[1])))
-        batch: list[tuple[_Node, KeyValues]] = []
-        past = 0
-        for node, cache in ordered:
-            new = len(node.tokens)
-            widest = max(past, _length(cache))
-            shortest = len(batch[0][0].tokens) if batch else new
+    def _batch(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
+        """The shortest runs, of similar length, whose padded prompts fit the budget; the rest."""
+        ordered = sorted(runs, key=lambda run: (run_tokens(run), run[0].past))
+        shortest, past, count = run_tokens(ordered[0]), 0, 0
+        for run in ordered:
+            new, widest = run_tokens(run), max(past, run[0].past)
             mixed = new > 2 * shortest or (widest == 0 and new != shortest)
-            if batch and (mixed or (len(batch) + 1) * (widest + new) > self.cache_tokens):
-                yield batch
-                batch, widest = [], _length(cache)
-            batch.append((node, cache))
-            past = widest
-        if batch:
-            yield batch
+            if count and (mixed or (count + 1) * (widest + new) > self.cache_tokens // 2):
+                break
+            past, count = widest, count + 1
+        return ordered[:count], ordered[count:]
 
-    def _forward(
-        self, batch: list[tuple[_Node, KeyValues]]
-    ) -> tuple[list[tuple[float, ...]], list[KeyValues]]:
-        """One forward pass over a batch of nodes.
+    def _forward(self, batch: list[Run]) -> list[tuple[float, ...]]:
+        """One forward pass over a batch of runs.
 
         Each row's past and new tokens stand flush right, so that its last token is in the last
         column::
@@ -144,22 +107,22 @@ class LocalEngine:
             row 1   [ pad  pad  past past past past new ]
 
         Returns:
-            For each node the log-probabilities of the two labels at its last token, and its cache.
+            For each run the log-probabilities of the labels at its last token.
         """
         device = self.model.device
-        news = [len(node.tokens) for node, _ in batch]
-        pasts = [_length(cache) for _, cache in batch]
+        news, pasts = [run_tokens(run) for run in batch], [run[0].past for run in batch]
         new, past = max(news), max(pasts)
         ids = torch.zeros(len(batch), new, dtype=torch.long)
         positions = torch.zeros(len(batch), new, dtype=torch.long)
         mask = torch.zeros(len(batch), past + new, dtype=torch.long)
-        for row, (node, _) in enumerate(batch):
-            ids[row, new - news[row] :] = torch.tensor(node.tokens)
+        for row, run in enumerate(batch):
+            tokens = [token for segment in run for token in segment.tokens]
+            ids[row, new - news[row] :] = torch.tensor(tokens)
             positions[row, new - news[row] :] = torch.arange(pasts[row], pasts[row] + news[row])
             mask[row, past + new - pasts[row] - news[row] :] = 1
-        parents = [cache for _, cache in batch]
+        parents = [run[0].parent.path() for run in batch]
         layers = [
-            _BranchLayer([cache[layer] if cache else None for cache in parents], news)
+            _BranchLayer([[s.kept[layer] for s in path] for path in parents], pasts, news)
             for layer in range(self.model.config.get_text_config().num_hidden_layers)
         ]
         output = self.model(
@@ -170,26 +133,38 @@ class LocalEngine:
             use_cache=True,
             logits_to_keep=1,
         )
+        for row, run in enumerate(batch):
+            self._keep(run, [layer.rows[row] for layer in layers])
         log_probs = output.logits[:, -1].float().log_softmax(-1)[:, self._label_ids]
-        caches = [
-            [layer.row(row) for layer in layers] if node.children else []
-            for row, (node, _) in enumerate(batch)
-        ]
-        return [tuple(row) for row in log_probs.tolist()], caches
+        return [tuple(row) for row in log_probs.tolist()]
+
+    def _keep(self, run: Run, states: KeyValues) -> None:
+        """Keeps the keys and values of a run's segments that something may follow."""
+        for segment in run:
+            if segment.children:
+                own = slice(segment.past - run[0].past, segment.end - run[0].past)
+                self._tree.keep(
+                    segment,
+                    [(keys[:, own].clone(), values[:, own].clone()) for keys, values in states],
+                )
 
 
 class _BranchLayer(DynamicLayer):
-    """A layer's cache for rows that continue different parents, each row flush right.
+    """A layer's cache for rows that continue different paths, each row flush right.
 
     Args:
-        parents: For each row its parent's keys and values, or None at a root.
+        paths: For each row the keys and values of the segments before it.
+        pasts: How many tokens they are.
         news: How many of the columns to come each row really has, the last ones.
+
+    Attributes:
+        rows: The new keys and values of each row, without padding, once they are computed.
     """
 
-    def __init__(self, parents: list[tuple[torch.Tensor, torch.Tensor] | None], news: list[int]):
+    def __init__(self, paths: list[KeyValues], pasts: list[int], news: list[int]):
         super().__init__()
-        self.parents, self.news = parents, news
-        self.pasts = [parent[0].shape[1] if parent else 0 for parent in parents]
+        self.paths, self.pasts, self.news = paths, pasts, news
+        self.rows: KeyValues = []
 
     def get_seq_length(self) -> int:
         return max(self.pasts)
@@ -197,26 +172,22 @@ class _BranchLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys, self.values = self._join(key_states, 0), self._join(value_states, 1)
-        self.parents = []
-        return self.keys, self.values
-
-    def _join(self, states: torch.Tensor, part: int) -> torch.Tensor:
-        rows, heads, new, size = states.shape
-        total = max(self.pasts) + new
-        joined = states.new_empty(rows, heads, total, size)
-        for row, (past, own) in enumerate(zip(self.pasts, self.news, strict=True)):
-            joined[row, :, : total - own - past] = 0
-            if past:
-                joined[row, :, total - own - past : total - own] = self.parents[row][part]
-            joined[row, :, total - own :] = states[row, :, new - own :]
+        new = key_states.shape[2]
+        self.rows = [
+            (key_states[row, :, new - own :], value_states[row, :, new - own :])
+            for row, own in enumerate(self.news)
+        ]
+        joined = self._join(key_states, 0), self._join(value_states, 1)
+        self.paths = []
         return joined
 
-    def row(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A row's keys and values, without its padding."""
-        length = self.pasts[row] + self.news[row]
-        return self.keys[row, :, -length:], self.values[row, :, -length:]
-
-
-def _length(cache: KeyValues) -> int:
-    return cache[0][0].shape[1] if cache else 0
+    def _join(self, states: torch.Tensor, part: int) -> torch.Tensor:
+        _, heads, new, size = states.shape
+        total = max(self.pasts) + new
+        joined = states.new_empty(len(self.news), heads, total, size)
+        for row, path in enumerate(self.paths):
+            padding = total - self.pasts[row] - self.news[row]
+            pieces = [states.new_zeros(heads, padding, size)]
+            pieces += [piece[part] for piece in path]
+            torch.cat([*pieces, self.rows[row][part]], dim=1, out=joined[row])
+        return joined

@@ -3,12 +3,16 @@
 import random
 from itertools import product
 
-from icm_rl.icm.objective import Labels, Score, Scorer
+from icm_rl.icm.objective import Arrangement, Labels, Score, Scorer
 from icm_rl.tasks import Label
 
 
 def consistency_fix(
-    scorer: Scorer, labels: Labels, rng: random.Random, max_rounds: int = 10
+    scorer: Scorer,
+    labels: Labels,
+    arrangement: Arrangement,
+    rng: random.Random,
+    max_rounds: int = 10,
 ) -> tuple[dict[str, Label], Score]:
     """Resolves inconsistent pairs one after the other by the consistent option of highest U.
 
@@ -19,6 +23,7 @@ def consistency_fix(
     Args:
         scorer: Scores labeled sets.
         labels: The labels to be fixed; not changed.
+        arrangement: The order of their examples in each other's contexts.
         rng: Samples the pair.
         max_rounds: M of Algorithm 2.
 
@@ -36,10 +41,10 @@ def consistency_fix(
             for label_a, label_b in product(scorer.task.labels, repeat=2)
             if scorer.task.consistent(a, label_a, b, label_b)
         ]
-        *scores, current = scorer.scores([*options, fixed])
+        *scores, current = scorer.scores([*options, fixed], arrangement)
         best = max(range(len(options)), key=lambda k: scores[k].utility, default=None)
         if best is not None and scores[best].utility >= current.utility:
             fixed, refused = options[best], set()
         else:
             refused.add((a, b))
-    return fixed, scorer.score(fixed)
+    return fixed, scorer.score(fixed, arrangement)

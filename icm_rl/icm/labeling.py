@@ -17,7 +17,7 @@ from icm_rl.engines import Engine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_jsonl
 from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
-from icm_rl.icm.objective import Objective, Scorer
+from icm_rl.icm.objective import ContextOrder, Objective, Scorer
 from icm_rl.icm.pools import split_into_pools
 from icm_rl.icm.search import (
     InitialLabels,
@@ -100,6 +100,12 @@ class IcmConfig:
     )
     consistency: bool = field(
         default=True, metadata={"help": "Count and fix inconsistent labels (off: the ablation)."}
+    )
+    order: ContextOrder = field(
+        default="tree",
+        metadata={
+            "help": "Order of contexts: 'tree' shares most prefixes; 'fixed' is the authors' order."
+        },
     )
     initial_examples: int = field(
         default=8, metadata={"help": "K, the examples that get labels at the start."}
@@ -289,7 +295,13 @@ def _label_pools(
     for job in own:
         if not files[job].exists():
             scorer = Scorer(
-                pools[job[0]], task, engine, config.alpha, config.objective, config.consistency
+                pools[job[0]],
+                task,
+                engine,
+                config.alpha,
+                config.objective,
+                config.consistency,
+                config.order,
             )
             saved = files[job].with_suffix(".unfinished.json")
             write_json(files[job], _search_pool(scorer, job, gold, config, saved, progress))

@@ -1,8 +1,9 @@
 """The scoring function U(D) = α · P_θ(D) − I(D) (Section 2.2 of the paper)."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from typing import Literal
 
@@ -13,6 +14,8 @@ Labels = Mapping[str, Label]
 """Labels by example id."""
 
 Objective = Literal["mean_log_odds", "sum_log_prob"]
+
+ContextOrder = Literal["tree", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,60 @@ def log_odds(log_probs: Sequence[float], index: int) -> float:
     )
 
 
-def leave_one_out(count: int) -> list[tuple[int, ...]]:
+@dataclass(frozen=True)
+class Arrangement:
+    """In which order labeled examples stand in each other's contexts.
+
+    The contexts of the base are those of ``leave_one_out``, without what has moved to the tail;
+    every context ends in the tail. What is added or relabeled moves there, so that all that a
+    proposal changes are the ends.
+
+    ::
+
+        of base[0]     base[4:] base[2:4] base[1]    tail[0] tail[1] tail[2]
+        of base[1]     base[4:] base[2:4] base[0]    tail[0] tail[1] tail[2]
+        …
+        of tail[1]     the whole base                tail[0]         tail[2]
+    """
+
+    base: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
+
+    @property
+    def full(self) -> tuple[str, ...]:
+        """All examples, in an order that shares its beginning with a context of the base."""
+        return self._trunk + self.tail
+
+    @property
+    def _trunk(self) -> tuple[str, ...]:
+        if not self.base:
+            return ()
+        ids = (*leave_one_out(len(self.base))[-1], len(self.base) - 1)
+        return self._without_tail(ids)
+
+    def _without_tail(self, indices: Iterable[int]) -> tuple[str, ...]:
+        return tuple(self.base[k] for k in indices if self.base[k] not in self.tail)
+
+    def moved_last(self, ids: Iterable[str]) -> "Arrangement":
+        """With these examples, there already or new, at the end."""
+        last = tuple(ids)
+        return Arrangement(self.base, tuple(id for id in self.tail if id not in last) + last)
+
+    def contexts(self) -> dict[str, tuple[str, ...]]:
+        """For each example an order of all the others."""
+        trunk = self._trunk
+        contexts = {
+            id: self._without_tail(order) + self.tail
+            for id, order in zip(self.base, leave_one_out(len(self.base)), strict=True)
+            if id not in self.tail
+        }
+        for k, id in enumerate(self.tail):
+            contexts[id] = trunk + self.tail[:k] + self.tail[k + 1 :]
+        return contexts
+
+
+@cache
+def leave_one_out(count: int) -> tuple[tuple[int, ...], ...]:
     """For each of ``count`` examples, an order of all the others.
 
     Divide and conquer: the orders for the left half all begin with the right half, and the other
@@ -59,7 +115,7 @@ def leave_one_out(count: int) -> list[tuple[int, ...]]:
             split(middle, high, context + tuple(range(low, middle)))
 
     split(0, count, ())
-    return orders
+    return tuple(orders)
 
 
 class Scorer:
@@ -74,6 +130,8 @@ class Scorer:
             against all other labels (the authors' code), or ``sum_log_prob``, the sum of their
             label's log-probability (the paper's text).
         consistency: Whether inconsistent pairs count.
+        order: ``tree``, the arrangement's contexts, which share most of their prefixes; or
+            ``fixed``, the pool's order without the example in question, as in the authors' code.
     """
 
     def __init__(
@@ -84,11 +142,12 @@ class Scorer:
         alpha: float = 50.0,
         objective: Objective = "mean_log_odds",
         consistency: bool = True,
+        order: ContextOrder = "tree",
     ):
         self.examples = {example.id: example for example in examples}
         self.groups = group_members(examples)
         self.task, self.engine, self.alpha = task, engine, alpha
-        self.objective, self.consistency = objective, consistency
+        self.objective, self.consistency, self.order = objective, consistency, order
         self._index = {label: index for index, label in enumerate(task.labels)}
         self._known: dict[frozenset, Score] = {}
 
@@ -102,14 +161,21 @@ class Scorer:
                 if not self.task.consistent(a, labels[a.id], b, labels[b.id]):
                     yield a, b
 
-    def most_likely(self, labels: Labels, ids: Sequence[str]) -> list[Label]:
+    def arranged(self, ids: Iterable[str]) -> Arrangement:
+        """All in the base, each group's members side by side, whenever they were labeled."""
+        return Arrangement(self._ordered(set(ids)))
+
+    def most_likely(
+        self, labels: Labels, arrangement: Arrangement, ids: Sequence[str]
+    ) -> list[Label]:
         """The most likely label of each of some unlabeled examples, given all labeled ones."""
-        context = tuple(self._demonstration(id, labels[id]) for id in self._ordered(labels))
+        order = arrangement.full if self.order == "tree" else self._ordered(set(labels))
+        context = tuple(self._demonstration(id, labels[id]) for id in order)
         requests = [Request(context, self.examples[id].text) for id in ids]
         return [self.task.most_likely(answer) for answer in self.engine.label_log_probs(requests)]
 
-    def scores(self, candidates: Sequence[Labels]) -> list[Score]:
-        """U of each labeled set, none of them empty.
+    def scores(self, candidates: Sequence[Labels], arrangement: Arrangement) -> list[Score]:
+        """U of each set of labels for the arranged examples.
 
         All are asked of the engine at once, so that prefixes are shared; what is remembered is not
         asked again.
@@ -120,19 +186,26 @@ class Scorer:
             for key, labels in zip(keys, candidates, strict=True)
             if key not in self._known
         }
-        requests: list[Request] = []
-        for labels in new.values():
-            ids = self._ordered(labels)
-            demonstrations = [self._demonstration(id, labels[id]) for id in ids]
-            requests += [
-                Request(tuple(demonstrations[k] for k in order), self.examples[id].text)
-                for id, order in zip(ids, leave_one_out(len(ids)), strict=True)
-            ]
+        contexts = self._contexts(arrangement) if new else {}
+        requests = [
+            Request(
+                tuple(self._demonstration(other, labels[other]) for other in order),
+                self.examples[id].text,
+            )
+            for labels in new.values()
+            for id, order in contexts.items()
+        ]
         answers = iter(self.engine.label_log_probs(requests) if requests else [])
         for key, labels in new.items():
-            log_probs = {id: next(answers) for id in self._ordered(labels)}
+            log_probs = {id: next(answers) for id in contexts}
             self._known[key] = self._score(labels, log_probs)
         return [self._known[key] for key in keys]
+
+    def _contexts(self, arrangement: Arrangement) -> dict[str, tuple[str, ...]]:
+        if self.order == "tree":
+            return arrangement.contexts()
+        ids = self._ordered({*arrangement.base, *arrangement.tail})
+        return {id: ids[:k] + ids[k + 1 :] for k, id in enumerate(ids)}
 
     @property
     def remembered(self) -> list[tuple[dict[str, Label], Score]]:
@@ -143,9 +216,14 @@ class Scorer:
         """Forgets all scores but these."""
         self._known = {frozenset(labels.items()): score for labels, score in scores}
 
-    def score(self, labels: Labels) -> Score:
-        """U of one labeled set."""
-        return self.scores([labels])[0]
+    def forget(self) -> None:
+        """Forgets all scores, and lets the engine forget what it kept."""
+        self._known = {}
+        self.engine.forget()
+
+    def score(self, labels: Labels, arrangement: Arrangement) -> Score:
+        """U of one set of labels for the arranged examples."""
+        return self.scores([labels], arrangement)[0]
 
     def log_odds(self, labels: Labels, score: Score) -> dict[str, float]:
         """Each example's label's log-odds against all other labels, given all other examples."""
@@ -164,6 +242,5 @@ class Scorer:
     def _demonstration(self, id: str, label: Label) -> str:
         return self.task.demonstration(self.examples[id], label)
 
-    def _ordered(self, labels: Labels) -> list[str]:
-        """The labeled ids with each group's members side by side, whenever they were labeled."""
-        return [e.id for members in self.groups.values() for e in members if e.id in labels]
+    def _ordered(self, ids: Set[str]) -> tuple[str, ...]:
+        return tuple(e.id for members in self.groups.values() for e in members if e.id in ids)

@@ -8,7 +8,7 @@ from itertools import cycle, islice
 from typing import Any, Literal
 
 from icm_rl.icm.consistency import consistency_fix
-from icm_rl.icm.objective import Labels, Score, Scorer
+from icm_rl.icm.objective import Arrangement, Labels, Score, Scorer
 from icm_rl.tasks import Example, Label, group_members
 
 TemperatureSchedule = Literal["paper", "log"]
@@ -36,6 +36,7 @@ class SearchState:
 
     Attributes:
         labels: D, by example id.
+        arrangement: The order of D's examples in each other's contexts.
         score: The score of D.
         iteration: n, the iterations done.
         accepted: The accepted changes so far.
@@ -46,6 +47,7 @@ class SearchState:
     """
 
     labels: dict[str, Label]
+    arrangement: Arrangement
     score: Score
     history: list[dict[str, Any]]
     rng_state: list
@@ -60,8 +62,12 @@ class SearchState:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SearchState":
         """The state that ``to_json`` wrote."""
-        remembered = [(labels, Score(**score)) for labels, score in values["remembered"]]
-        return cls(**{**values, "score": Score(**values["score"]), "remembered": remembered})
+        parts = {
+            "arrangement": Arrangement(*map(tuple, values["arrangement"].values())),
+            "score": Score(**values["score"]),
+            "remembered": [(labels, Score(**score)) for labels, score in values["remembered"]],
+        }
+        return cls(**{**values, **parts})
 
 
 def temperature(config: SearchConfig, iteration: int, accepted: int) -> float:
@@ -92,7 +98,8 @@ def search(
     """Finds labels for the scorer's pool (Algorithm 1).
 
     A proposal is scored only where its label differs from the current one, as in the authors' code.
-    Examples that no iteration labeled get their most likely label at the end.
+    Examples that no iteration labeled get their most likely label at the end. The score of the
+    labels found is computed afresh, so it depends on them alone, and not on the way to them.
 
     Args:
         scorer: U over the pool to be labeled.
@@ -115,6 +122,9 @@ def search(
         state.rng_state, state.remembered = list(rng.getstate()), scorer.remembered
         after_iteration(state)
     _label_the_rest(scorer, examples, config, rng, state)
+    state.arrangement = scorer.arranged(state.labels)
+    scorer.forget()
+    state.score = scorer.score(state.labels, state.arrangement)
     return state
 
 
@@ -139,9 +149,11 @@ def _initial(
         values = list(islice(cycle(labels), len(chosen)))
         rng.shuffle(values)
     drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
-    labels, score = consistency_fix(scorer, drawn, rng, config.max_fix_rounds)
+    arrangement = scorer.arranged(drawn)
+    labels, score = consistency_fix(scorer, drawn, arrangement, rng, config.max_fix_rounds)
     record = _record(0, config.initial_temperature, None, True, {}, labels, score)
-    return SearchState(labels, score, [record], list(rng.getstate()), scorer.remembered)
+    rng_state = list(rng.getstate())
+    return SearchState(labels, arrangement, score, [record], rng_state, scorer.remembered)
 
 
 def _iterate(
@@ -158,16 +170,22 @@ def _iterate(
     if example.id in state.labels:
         label = scorer.task.most_likely(state.score.log_probs[example.id])
     else:
-        [label] = scorer.most_likely(state.labels, [example.id])
+        [label] = scorer.most_likely(state.labels, state.arrangement, [example.id])
     before, accepted = dict(state.labels), False
     if state.labels.get(example.id) != label:
-        proposed, score = consistency_fix(
-            scorer, {**state.labels, example.id: label}, rng, config.max_fix_rounds
-        )
+        drawn = {**state.labels, example.id: label}
+        changing = {e.id for pair in scorer.inconsistent_pairs(drawn) for e in pair}
+        mates = [e.id for e in scorer.groups[example.group] if e.id in {example.id, *changing}]
+        arrangement = state.arrangement.moved_last(mates)
+        proposed, score = consistency_fix(scorer, drawn, arrangement, rng, config.max_fix_rounds)
         delta = score.utility - state.score.utility
         accepted = delta > 0 or rng.random() < math.exp(delta / now)
         if accepted:
-            state.labels, state.score = proposed, score
+            if len(arrangement.tail) > math.log2(len(proposed)):
+                arrangement = scorer.arranged(proposed)
+                scorer.remember([])
+                score = scorer.score(proposed, arrangement)
+            state.labels, state.arrangement, state.score = proposed, arrangement, score
             state.accepted += 1
             scorer.remember([(proposed, score)])
     state.iteration = iteration
@@ -226,6 +244,9 @@ def _label_the_rest(
     for members in group_members(examples).values():
         missing = [example.id for example in members if example.id not in state.labels]
         if missing:
-            likely = scorer.most_likely(state.labels, missing)
+            likely = scorer.most_likely(state.labels, state.arrangement, missing)
             labeled = {**state.labels, **dict(zip(missing, likely, strict=True))}
-            state.labels, state.score = consistency_fix(scorer, labeled, rng, config.max_fix_rounds)
+            state.arrangement = state.arrangement.moved_last(e.id for e in members)
+            state.labels, state.score = consistency_fix(
+                scorer, labeled, state.arrangement, rng, config.max_fix_rounds
+            )

@@ -80,7 +80,7 @@ def judge_pools(
         for name, labels in pool.labels.items():
             shots = many_shot(pool.examples, labels, kind, engine)
             note("many_shot", name, accuracy(shots, labels))
-            note("utility", name, scorer.score(labels).utility)
+            note("utility", name, scorer.score(labels, scorer.arranged(labels)).utility)
             if name in ("length", "reverse"):
                 note("after_16", name, _after(pool, labels, kind, engine))
         progress.advance()

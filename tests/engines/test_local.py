@@ -35,20 +35,42 @@ def test_answers_equal_plain_forward_passes_whatever_the_budget(model, tokenizer
         assert answer == pytest.approx(plain(model, tokenizer, request), abs=1e-4)
 
 
-def test_shared_prefixes_are_computed_once(model, tokenizer, monkeypatch):
+def test_shared_prefixes_are_computed_once(model, tokenizer):
     engine = LocalEngine(model, tokenizer, (" True", " False"))
-    computed = []
-    forward = engine._forward
-
-    def counted(batch):
-        computed.append(sum(len(node.tokens) for node, _ in batch))
-        return forward(batch)
-
-    monkeypatch.setattr(engine, "_forward", counted)
     context = tuple(PIECES * 3)
     engine.label_log_probs([Request(context, query) for query in QUERIES])
-    pieces = [*context, *QUERIES]
-    assert sum(computed) == 1 + sum(engine.count_tokens(piece) for piece in pieces)
+    tokens = sum(map(engine.count_tokens, context))
+    queries = sum(map(engine.count_tokens, QUERIES))
+    assert engine.computed_tokens == 1 + tokens + queries
+    assert engine.prompt_tokens == len(QUERIES) * (1 + tokens) + queries
+
+
+def test_what_was_kept_is_not_computed_again_until_it_is_forgotten(model, tokenizer):
+    engine = LocalEngine(model, tokenizer, (" True", " False"))
+    context = tuple(PIECES * 3)
+    engine.label_log_probs([Request(context, QUERIES[0])])
+    for _ in range(2):
+        before = engine.computed_tokens
+        longer = [Request((*context, PIECES[0]), QUERIES[1])]
+        [answer] = engine.label_log_probs(longer)
+        assert answer == pytest.approx(plain(model, tokenizer, longer[0]), abs=1e-4)
+    assert engine.computed_tokens - before == engine.count_tokens(QUERIES[1])
+    engine.forget()
+    before = engine.computed_tokens
+    engine.label_log_probs(longer)
+    assert engine.computed_tokens - before == sum(
+        map(engine.count_tokens, (*context, PIECES[0], QUERIES[1])), 1
+    )
+
+
+@pytest.mark.parametrize("cache_tokens", [60, 400])
+def test_the_cache_stays_under_its_budget(model, tokenizer, cache_tokens):
+    engine = LocalEngine(model, tokenizer, (" True", " False"), cache_tokens)
+    for _ in range(3):
+        engine.label_log_probs(requests(40))
+        held = [s for s in engine._tree.segments() if s.kept]
+        tokens = sum(part[0][0].shape[1] for part in (segment.kept for segment in held))
+        assert 0 < tokens <= cache_tokens // 2
 
 
 def test_a_request_that_is_another_ones_prefix_is_answered(model, tokenizer):
