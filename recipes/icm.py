@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from icm_rl.engines import LocalEngine
 from icm_rl.errors import run
 from icm_rl.files import open_stage
-from icm_rl.icm.labeling import IcmConfig, label_dataset, plan_pools, stage_settings
+from icm_rl.icm.config import IcmConfig, stage_settings
+from icm_rl.icm.labeling import label_dataset, plan_pools
 from icm_rl.models import load_causal_lm, load_tokenizer, resolve
 from icm_rl.settings import parse
 

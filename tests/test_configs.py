@@ -8,8 +8,8 @@ import yaml
 from trl import ModelConfig, RewardConfig, get_peft_config
 
 from icm_rl.errors import InputError
-from icm_rl.icm.labeling import IcmConfig
-from icm_rl.icm.search import temperature, total_iterations
+from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.search import SearchConfig, temperature, total_iterations
 from icm_rl.pipeline import PipelineConfig, stage_commands
 from icm_rl.reward.training import RewardArguments, stage_settings
 from icm_rl.rewardbench.policy import PolicyEvaluationConfig
@@ -49,6 +49,10 @@ def test_config_parses_and_builds(path):
         left_out = {"limit", "device_map", "cache_tokens", "trust_remote_code"}
         left_out |= {"data_config", "data_split", "template", "labels", "relation"}
         left_out |= {"group_column", "key_column", "initial_labels"}
+        search = {field.name for field in fields(SearchConfig)} - {"group_weight"}
+        search |= {"pool_size", "objective", "consistency", "order", "restarts"}
+        folds = {"folds", "rounds", "learning_rate", "num_train_epochs", "train_batch_size"}
+        left_out |= search if first.method == "folds" else {"method", "lora_r"} | folds
         assert {field.name for field in fields(IcmConfig)} - described <= left_out
     elif isinstance(first, PPOConfig):
         assert first.total_episodes >= first.local_batch_size

@@ -84,6 +84,51 @@ def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
     assert metrics["utility_spread"] == best["utility"] - worst
 
 
+def folds(data, folder) -> tuple:
+    flags = ("--config", "recipes/configs/miniature/folds.yaml", "--limit", 24, "--rounds", 2)
+    flags = (*flags, "--data", data / "preferences_train.jsonl", "--folds", 3)
+    return ("recipes/icm.py", *flags, "--num_train_epochs", 1, "--output_dir", folder)
+
+
+@pytest.fixture(scope="module")
+def by_folds(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("folds") / "out"
+    run(*folds(data, folder))
+    return folder
+
+
+def test_icm_by_folds(by_folds, preferences):
+    labels = {row["id"]: row["label"] for row in rows(by_folds / "labels.jsonl")}
+    assert list(labels) == [e.id for e in preferences.examples[:48]]
+    assert all(labels[f"{pair}:A>B"] != labels[f"{pair}:B>A"] for pair in range(24))
+    history = rows(by_folds / "history.jsonl")
+    assert [record["iteration"] for record in history] == [0, 1, 2]
+    metrics = json.loads((by_folds / "metrics.json").read_text())
+    assert metrics["utility"] == history[-1]["utility"]
+    assert metrics["label_accuracy"] == history[-1]["accuracy"]
+    odds = [row["log_odds"] for row in rows(by_folds / "labels.jsonl")]
+    assert metrics["utility"] == pytest.approx(50 * sum(odds) / len(odds))
+    assert len(rows(by_folds / "preferences.jsonl")) == 24
+
+
+def test_icm_by_folds_killed_and_continued_gives_the_same_labels(by_folds, data, tmp_path):
+    work = tmp_path / "out" / "rounds"
+    kill_when(folds(data, tmp_path / "out"), (work / "round-1-fold-1.json").exists)
+    kill_when(folds(data, tmp_path / "out"), (work / "theta-1").exists)
+    run(*folds(data, tmp_path / "out"))
+    for name in ("labels.jsonl", "history.jsonl"):
+        assert (tmp_path / "out" / name).read_bytes() == (by_folds / name).read_bytes()
+
+
+def test_two_processes_share_out_the_folds_and_agree(by_folds, data, tmp_path):
+    run("-m", "torch.distributed.run", "--nproc_per_node", 2, *folds(data, tmp_path / "out"))
+    for one, other in zip(
+        rows(tmp_path / "out" / "labels.jsonl"), rows(by_folds / "labels.jsonl"), strict=True
+    ):
+        assert one["label"] == other["label"]
+        assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-2)
+
+
 def test_icm_with_four_labels(data, tmp_path):
     config = "recipes/configs/miniature/colors.yaml"
     flags = ("--data", data / "colors.jsonl", "--output_dir", tmp_path)

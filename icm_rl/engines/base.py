@@ -24,9 +24,17 @@ class Request:
 
 
 class Engine(Protocol):
-    """Answers lists of requests; knows nothing of tasks or of ICM."""
+    """Answers lists of requests; knows nothing of tasks or of ICM.
+
+    Attributes:
+        context_length: The most tokens of a prompt.
+        prompt_tokens: The tokens of all prompts so far.
+        computed_tokens: Those of them that were computed; the others were shared or kept.
+    """
 
     context_length: int
+    prompt_tokens: int
+    computed_tokens: int
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the piece takes in a context."""

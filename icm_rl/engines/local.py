@@ -44,7 +44,8 @@ class LocalEngine:
         labels: Sequence[str],
         cache_tokens: int = 200_000,
     ):
-        self.model, self.tokenizer, self.cache_tokens = model, tokenizer, cache_tokens
+        self.model, self.tokenizer = model, tokenizer
+        self.labels, self.cache_tokens = labels, cache_tokens
         self.context_length = model.config.max_position_embeddings
         self.prompt_tokens = self.computed_tokens = 0
         self._tokens: dict[str, list[int]] = {}
@@ -59,6 +60,10 @@ class LocalEngine:
                     f"the labels {one!r} and {other!r} begin with the same token of this "
                     "tokenizer, so they cannot be told apart; use another model or other labels"
                 )
+
+    def with_model(self, model: PreTrainedModel) -> "LocalEngine":
+        """The same engine with another model of the same tokenizer."""
+        return LocalEngine(model, self.tokenizer, self.labels, self.cache_tokens)
 
     def count_tokens(self, text: str) -> int:
         return len(self._encode(text))

@@ -4,14 +4,27 @@ import random
 from collections.abc import Mapping, Sequence
 
 from icm_rl.engines import Engine, Request
+from icm_rl.icm.consistency import consistency_fix_maxprob
 from icm_rl.icm.objective import leave_one_out
 from icm_rl.tasks import Example, Label, Task, group_members
 
 
-def zero_shot(examples: Sequence[Example], task: Task, engine: Engine) -> dict[str, Label]:
-    """The most likely label of each example without any demonstration."""
+def zero_shot(
+    examples: Sequence[Example], task: Task, engine: Engine, consistent: bool = False
+) -> dict[str, Label]:
+    """The most likely label of each example without any demonstration.
+
+    Args:
+        examples: Whole consistency groups.
+        task: Gives the labels and the relation.
+        engine: Answers for the task's labels.
+        consistent: Whether each group's labels are made consistent (Algorithm 4).
+    """
     answers = engine.label_log_probs([Request((), example.text) for example in examples])
-    return {e.id: task.most_likely(answer) for e, answer in zip(examples, answers, strict=True)}
+    log_probs = {e.id: answer for e, answer in zip(examples, answers, strict=True)}
+    if consistent:
+        return consistency_fix_maxprob(examples, task, log_probs)
+    return {id: task.most_likely(answer) for id, answer in log_probs.items()}
 
 
 def many_shot(

@@ -1,10 +1,11 @@
-"""ConsistencyFix (Algorithm 2 of the paper)."""
+"""ConsistencyFix (Algorithm 2 of the paper) and ConsistencyFix-MaxProb (Algorithm 4)."""
 
 import random
+from collections.abc import Mapping, Sequence
 from itertools import product
 
-from icm_rl.icm.objective import Arrangement, Labels, Score, Scorer
-from icm_rl.tasks import Label
+from icm_rl.icm.objective import Arrangement, Labels, Score, Scorer, log_odds
+from icm_rl.tasks import Example, Label, Task, group_members
 
 
 def consistency_fix(
@@ -48,3 +49,37 @@ def consistency_fix(
         else:
             refused.add((a, b))
     return fixed, scorer.score(fixed, arrangement)
+
+
+def consistency_fix_maxprob(
+    examples: Sequence[Example], task: Task, log_probs: Mapping[str, Sequence[float]]
+) -> dict[str, Label]:
+    """The most probable labels, made consistent from the most confident one on (Algorithm 4).
+
+    In each group the examples are taken up by confidence. Each gets its most probable label of
+    those that contradict the fewest taken up before it. In a pair this is Algorithm 4 to the
+    letter; of a larger group, Algorithm 4 heeds only the most confident example, which may leave
+    others in contradiction.
+
+    Args:
+        examples: Whole consistency groups.
+        task: Gives the labels and the relation.
+        log_probs: For each example the log-probability of each label.
+    """
+    names, labels = list(task.labels), {}
+    for members in group_members(examples).values():
+        fixed: list[tuple[Example, Label]] = []
+        for example in sorted(members, key=lambda e: -max(_all_log_odds(log_probs[e.id]))):
+            odds = dict(zip(names, _all_log_odds(log_probs[example.id]), strict=True))
+
+            def fit(label, example=example, fixed=fixed, odds=odds):
+                agrees = sum(task.consistent(example, label, a, of_a) for a, of_a in fixed)
+                return agrees, odds[label]
+
+            fixed.append((example, max(reversed(names), key=fit)))
+        labels |= {example.id: label for example, label in fixed}
+    return {example.id: labels[example.id] for example in examples}
+
+
+def _all_log_odds(log_probs: Sequence[float]) -> list[float]:
+    return [log_odds(log_probs, index) for index in range(len(log_probs))]

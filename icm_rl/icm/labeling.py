@@ -1,10 +1,10 @@
 """Labels a data set pool by pool and writes what the next stage reads."""
 
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -12,193 +12,19 @@ from typing import Any
 
 from accelerate import PartialState
 
-from icm_rl.data import Source
 from icm_rl.engines import Engine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_jsonl
 from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
-from icm_rl.icm.objective import ContextOrder, Objective, Scorer
+from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.folds import FoldsSearch
+from icm_rl.icm.objective import Scorer
 from icm_rl.icm.pools import split_into_pools
-from icm_rl.icm.search import (
-    InitialLabels,
-    SearchConfig,
-    SearchState,
-    TemperatureSchedule,
-    search,
-    total_iterations,
-)
+from icm_rl.icm.search import SearchState, search, total_iterations
 from icm_rl.progress import Progress
-from icm_rl.tasks import TASKS, Dataset, Example, Label, Task, configured, group_members
+from icm_rl.tasks import Dataset, Example, Label, Task, group_members
 
 _SECONDS_BETWEEN_SAVES = 0.5
-
-
-@dataclass
-class IcmConfig:
-    """Stage 1: labels for a data set, found by Internal Coherence Maximization."""
-
-    model: str = field(
-        default="miniature",
-        metadata={"help": "Base model: a directory, a Hub name, or 'miniature'."},
-    )
-    task: str = field(
-        default="preferences",
-        metadata={"help": f"What is labeled: {', '.join(TASKS)}.", "choices": list(TASKS)},
-    )
-    data: str = field(
-        default="",
-        metadata={
-            "help": "A .json, .jsonl, .csv or .parquet file, or a name on the Hub; by default the "
-            "task's data set on the Hub."
-        },
-    )
-    data_config: str | None = field(
-        default=None, metadata={"help": "Configuration of a data set on the Hub."}
-    )
-    data_split: str = field(default="train", metadata={"help": "Split of a data set on the Hub."})
-    template: str | None = field(
-        default=None,
-        metadata={
-            "help": "An example's text: {columns} of a claim, or {query}, {a} and {b} of a pair."
-        },
-    )
-    labels: dict | str | None = field(
-        default=None,
-        metadata={"help": "What stands for each label; on the command line a JSON object."},
-    )
-    relation: str | None = field(
-        default=None,
-        metadata={
-            "help": "Which labels of a group are consistent: exclusive, asymmetric, same_key, "
-            "implication, or a function of your own, FILE.py:FUNCTION."
-        },
-    )
-    group_column: str | None = field(
-        default=None, metadata={"help": "Column that names a claim's consistency group."}
-    )
-    key_column: str | None = field(
-        default=None, metadata={"help": "Column of what a claim asserts within its group."}
-    )
-    output_dir: str = field(
-        default="runs/icm", metadata={"help": "Folder for labels, history, metrics, preferences."}
-    )
-    limit: int | None = field(
-        default=None, metadata={"help": "Label only this many consistency groups, the first ones."}
-    )
-    pool_size: int | None = field(
-        default=None,
-        metadata={"help": "Examples labeled together; by default as many as fit, at most 256."},
-    )
-    alpha: float = field(
-        default=50.0, metadata={"help": "Weight of mutual predictability in U (paper: 50, 30, 20)."}
-    )
-    objective: Objective = field(
-        default="mean_log_odds",
-        metadata={
-            "help": "P(D): 'mean_log_odds' of the authors' code, or 'sum_log_prob' of the paper."
-        },
-    )
-    consistency: bool = field(
-        default=True, metadata={"help": "Count and fix inconsistent labels (off: the ablation)."}
-    )
-    order: ContextOrder = field(
-        default="tree",
-        metadata={
-            "help": "Order of contexts: 'tree' shares most prefixes; 'fixed' is the authors' order."
-        },
-    )
-    initial_examples: int = field(
-        default=8, metadata={"help": "K, the examples that get labels at the start."}
-    )
-    initial_labels: InitialLabels = field(
-        default="random",
-        metadata={"help": "Of those: 'random', or the paper's ablations 'golden' and 'wrong'."},
-    )
-    initial_temperature: float = field(default=10.0, metadata={"help": "T_0 of the annealing."})
-    final_temperature: float = field(default=0.01, metadata={"help": "T_min of the annealing."})
-    cooling_rate: float = field(default=0.99, metadata={"help": "Beta of the annealing."})
-    temperature_schedule: TemperatureSchedule = field(
-        default="paper",
-        metadata={"help": "'paper': by iteration, or 'log': by accepted changes (authors' code)."},
-    )
-    max_fix_rounds: int = field(
-        default=10, metadata={"help": "M, the most rounds of one consistency fix."}
-    )
-    iterations_per_example: float = field(
-        default=3.0, metadata={"help": "Iterations of the search, per example of a pool."}
-    )
-    restarts: int = field(
-        default=1,
-        metadata={"help": "Searches of each pool from other random labels; the highest U is kept."},
-    )
-    baselines: bool = field(
-        default=True,
-        metadata={"help": "Also measure zero-shot and many-shot prompting where labels are known."},
-    )
-    seed: int = field(default=0, metadata={"help": "Decides pools, initial labels and sampling."})
-    dtype: str = field(
-        default="auto", metadata={"help": "The model's number type: auto, float32, bfloat16, …"}
-    )
-    device_map: str | None = field(
-        default=None, metadata={"help": "'auto' spreads a large model over this machine's GPUs."}
-    )
-    cache_tokens: int = field(
-        default=200_000, metadata={"help": "Tokens that one batch may keep in its key-value cache."}
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Let the model's repository run its own code."}
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("initial_examples", "restarts"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
-
-    @property
-    def configured_task(self) -> Task:
-        """The task with these settings."""
-        return configured(
-            self.task,
-            self.template,
-            self.labels,
-            self.relation,
-            self.group_column,
-            self.key_column,
-        )
-
-    @property
-    def source(self) -> Source:
-        """Where the data are.
-
-        Raises:
-            InputError: None is given, and the task has none on the Hub.
-        """
-        if self.data:
-            return Source(self.data, self.data_config, self.data_split)
-        hub = TASKS[self.task].hub
-        if hub is None:
-            raise InputError(f"--data is missing: the task '{self.task}' is for data of your own")
-        return hub
-
-    @property
-    def search(self) -> SearchConfig:
-        """The part of these settings that the search reads."""
-        return SearchConfig(
-            self.initial_examples,
-            self.initial_labels,
-            self.initial_temperature,
-            self.final_temperature,
-            self.cooling_rate,
-            self.temperature_schedule,
-            self.max_fix_rounds,
-            self.iterations_per_example,
-        )
-
-
-def stage_settings(config: IcmConfig) -> dict[str, Any]:
-    """What decides the labels, besides the data and the model themselves."""
-    elsewhere = {"model", "data", "output_dir", "device_map", "cache_tokens"}
-    return {name: value for name, value in asdict(config).items() if name not in elsewhere}
 
 
 def plan_pools(data: Dataset, engine: Engine, config: IcmConfig) -> list[list[Example]]:
@@ -231,12 +57,19 @@ def label_dataset(
         The metrics, which are the last file to be written; None in other processes.
     """
     folder, task = Path(config.output_dir), config.configured_task
-    finished = _label_pools(pools, data.gold, task, engine, config, folder / "pools")
+    if config.method == "folds":
+        folds = config.algorithm_3
+        work = folder / "rounds"
+        finished = [
+            FoldsSearch(data.examples, task, engine, config.alpha, folds, config.seed, work).run()
+        ]
+    else:
+        finished = _label_pools(pools, data.gold, task, engine, config, folder / "pools")
     if not PartialState().is_main_process:
         return None
     labels = {id: label for result in finished for id, label in result["labels"].items()}
     log_odds = {id: value for result in finished for id, value in result["log_odds"].items()}
-    metrics = _search_metrics(pools, finished, labels, data)
+    metrics = _search_metrics(finished, labels, data)
     if config.baselines:
         metrics |= _baseline_metrics(pools, labels, data, task, engine, config.seed)
     write_jsonl(folder / "labels.jsonl", _label_rows(data, labels, log_odds))
@@ -313,9 +146,32 @@ def _label_pools(
         results = [read_json(files[pool, restart]) for restart in range(config.restarts)]
         best = max(results, key=lambda result: result["utility"])
         spread = best["utility"] - min(result["utility"] for result in results)
-        seconds = sum(result["seconds"] for result in results)
-        finished.append(best | {"spread": spread, "seconds": seconds})
+        spent = {
+            name: sum(result[name] for result in results)
+            for name in ("seconds", "prompt_tokens", "computed_tokens")
+        }
+        finished.append(best | spent | {"spread": spread})
+    _warn(finished, config)
     return finished
+
+
+def _warn(finished: Sequence[Mapping[str, Any]], config: IcmConfig) -> None:
+    """One line where the labels that were found, or how few were accepted, call for a look."""
+    collapsed = sum(len(set(result["labels"].values())) == 1 for result in finished)
+    refused = sum(
+        max(record["labeled"] for record in result["history"]) < len(result["labels"]) / 2
+        for result in finished
+    )
+    if collapsed:
+        what = f"{collapsed} of {len(finished)} pools ended with one label for all examples"
+        advice = "look at them, and at the relation; --restarts searches each pool more often"
+    elif refused:
+        what = f"in {refused} of {len(finished)} pools most new labels were refused"
+        advice = f"lower --alpha (now {config.alpha:g}; the paper's remedy is 30 or 20)"
+    else:
+        return
+    if PartialState().is_main_process:
+        print(f"warning: {what}; {advice}", file=sys.stderr, flush=True)
 
 
 def _search_pool(
@@ -328,20 +184,37 @@ def _search_pool(
 ) -> dict[str, Any]:
     """One search of one pool, from the beginning or from where a killed run saved it."""
     pool, restart = job
-    start, earlier, state = time.monotonic(), 0.0, None
+    start, state, engine = time.monotonic(), None, scorer.engine
+    spent = {"seconds": 0.0, "prompt_tokens": 0, "computed_tokens": 0}
     if saved.exists():
         values = read_json(saved)
-        state, earlier = SearchState.from_json(values["state"]), values["seconds"]
+        state, spent = SearchState.from_json(values["state"]), values["spent"]
         progress.advance(state.iteration)
     last_save = start
+    before = engine.prompt_tokens, engine.computed_tokens
+
+    def spent_by_now() -> dict[str, float]:
+        return {
+            "seconds": spent["seconds"] + time.monotonic() - start,
+            "prompt_tokens": spent["prompt_tokens"] + engine.prompt_tokens - before[0],
+            "computed_tokens": spent["computed_tokens"] + engine.computed_tokens - before[1],
+        }
 
     def after_iteration(state: SearchState) -> None:
         nonlocal last_save
-        progress.advance(U=state.score.utility, labeled=len(state.labels), pool=pool + 1)
-        now = time.monotonic()
-        if now - last_save > _SECONDS_BETWEEN_SAVES:
-            last_save = now
-            write_json(saved, {"seconds": earlier + now - start, "state": state.to_json()})
+        now = spent_by_now()
+        shown = {
+            "U": state.score.utility,
+            "labeled": len(state.labels),
+            "accepted": state.accepted / state.iteration,
+            "tokens/s": now["computed_tokens"] / now["seconds"],
+            "pool": pool + 1,
+        }
+        right = accuracy(state.labels, gold)
+        progress.advance(**shown, **({} if right is None else {"right": right}))
+        if time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
+            last_save = time.monotonic()
+            write_json(saved, {"spent": now, "state": state.to_json()})
 
     rng = random.Random(f"search {config.seed} {pool} {restart}")
     state = search(scorer, config.search, rng, state, after_iteration, gold)
@@ -351,7 +224,7 @@ def _search_pool(
         "utility": state.score.utility,
         "inconsistencies": state.score.inconsistencies,
         "history": state.history,
-        "seconds": earlier + time.monotonic() - start,
+        **spent_by_now(),
     }
 
 
@@ -386,23 +259,40 @@ def _history(
 
 
 def _search_metrics(
-    pools: Sequence[Sequence[Example]],
     finished: Sequence[Mapping[str, Any]],
     labels: Mapping[str, Label],
     data: Dataset,
 ) -> dict[str, Any]:
     return {
         "examples": len(labels),
-        "pools": len(pools),
+        "pools": len(finished),
         "utility": mean(result["utility"] for result in finished),
         "utility_spread": mean(result["spread"] for result in finished),
         "inconsistencies": sum(result["inconsistencies"] for result in finished),
         "search_seconds": round(sum(result["seconds"] for result in finished), 2),
+        **_compute(finished),
         "label_shares": {
             str(label): count / len(labels) for label, count in Counter(labels.values()).items()
         },
         "label_accuracy": accuracy(labels, data.gold),
         "human_label_accuracy": accuracy(data.human, data.gold) if data.human else None,
+    }
+
+
+def _compute(finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of searches: iterations for each label (Table 5 of the paper), and tokens.
+
+    A pool's iterations are counted up to the one that labeled the last example it labeled.
+    """
+    if "computed_tokens" not in finished[0]:
+        return {}
+    labeled = [[record["labeled"] for record in result["history"]] for result in finished]
+    computed = sum(result["computed_tokens"] for result in finished)
+    return {
+        "iterations_per_label": sum(counts.index(max(counts)) for counts in labeled)
+        / sum(map(max, labeled)),
+        "computed_tokens": computed,
+        "cached_tokens": sum(result["prompt_tokens"] for result in finished) - computed,
     }
 
 
@@ -433,7 +323,9 @@ def _baseline_metrics(
             if all(example.id in shots for example in pool):
                 found = many_shot(pool, shots, task, engine)
                 predictions.setdefault(name, {}).update(found)
-        predictions.setdefault("zero_shot", {}).update(zero_shot(pool, task, engine))
+        for name, consistent in (("zero_shot", False), ("consistent_zero_shot", True)):
+            found = zero_shot(pool, task, engine, consistent)
+            predictions.setdefault(name, {}).update(found)
         progress.advance()
     progress.close()
     return {f"{name}_accuracy": accuracy(found, data.gold) for name, found in predictions.items()}

@@ -118,6 +118,16 @@ def leave_one_out(count: int) -> tuple[tuple[int, ...], ...]:
     return tuple(orders)
 
 
+def inconsistent_pairs(
+    groups: Mapping[str, Sequence[Example]], task: Task, labels: Labels
+) -> Iterator[tuple[Example, Example]]:
+    """The labeled pairs of each group whose labels the task's relation does not allow."""
+    for members in groups.values():
+        for a, b in combinations([e for e in members if e.id in labels], 2):
+            if not task.consistent(a, labels[a.id], b, labels[b.id]):
+                yield a, b
+
+
 class Scorer:
     """Scores labeled sets of one pool of examples.
 
@@ -153,13 +163,9 @@ class Scorer:
 
     def inconsistent_pairs(self, labels: Labels) -> list[tuple[Example, Example]]:
         """The labeled pairs that contradict each other."""
-        return list(self._inconsistent_pairs(labels)) if self.consistency else []
-
-    def _inconsistent_pairs(self, labels: Labels) -> Iterator[tuple[Example, Example]]:
-        for members in self.groups.values():
-            for a, b in combinations([e for e in members if e.id in labels], 2):
-                if not self.task.consistent(a, labels[a.id], b, labels[b.id]):
-                    yield a, b
+        if not self.consistency:
+            return []
+        return list(inconsistent_pairs(self.groups, self.task, labels))
 
     def arranged(self, ids: Iterable[str]) -> Arrangement:
         """All in the base, each group's members side by side, whenever they were labeled."""

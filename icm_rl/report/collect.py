@@ -2,7 +2,8 @@
 
 ``report.json`` holds, each a number:
 
-- ``icm.zero_shot_accuracy``, ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
+- ``icm.zero_shot_accuracy``, ``icm.consistent_zero_shot_accuracy`` (the same after Algorithm 4),
+  ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
   ``icm.human_label_accuracy``, ``icm.label_accuracy``: shares of examples labeled right, 0–1;
 - ``reward_model.{icm,gold,human}.score`` and ``.sections``: RewardBench accuracies, 0–100;
 - ``policy.{before,after}.gold_rate``: share of answers that the world's rules accept, 0–1;
@@ -30,6 +31,7 @@ _ICM = (
     "label_accuracy",
     "human_label_accuracy",
     "zero_shot_accuracy",
+    "consistent_zero_shot_accuracy",
     "random_many_shot_accuracy",
     "human_many_shot_accuracy",
     "icm_many_shot_accuracy",

@@ -11,6 +11,7 @@ from icm_rl.report import plots
 
 _LABELS = {
     "zero_shot_accuracy": "zero-shot prompting",
+    "consistent_zero_shot_accuracy": "zero-shot, made consistent",
     "random_many_shot_accuracy": "many-shot, random labels",
     "human_label_accuracy": "human labels",
     "human_many_shot_accuracy": "many-shot, human labels",

@@ -9,6 +9,7 @@ from icm_rl.files import read_json
 
 _COLUMNS = {
     "zero-shot": "icm.zero_shot_accuracy",
+    "zero-shot, made consistent": "icm.consistent_zero_shot_accuracy",
     "random many-shot": "icm.random_many_shot_accuracy",
     "human labels": "icm.human_label_accuracy",
     "golden many-shot": "icm.golden_many_shot_accuracy",

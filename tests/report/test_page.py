@@ -38,6 +38,7 @@ def finished_run(folder):
     table = {"mean": 0.5, "sections": {"Chat": 0.5, "Safety": 0.5}}
     names = ("zero_shot", "golden_many_shot", "random_many_shot", "label", "human_label")
     icm = {f"{name}_accuracy": 0.1 * k for k, name in enumerate(names, 1)}
+    icm["consistent_zero_shot_accuracy"] = 0.6
     write_json(folder / "icm/metrics.json", {"examples": 4, "pools": 1, **icm})
     record = {"utility": 1.0, "accuracy": 0.5, "inconsistencies": 0, "temperature": 9.0}
     write_jsonl(folder / "icm/history.jsonl", [{"iteration": k, **record} for k in range(3)])

@@ -1,0 +1,226 @@
+"""The settings of stage 1."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from icm_rl.data import Source
+from icm_rl.errors import InputError
+from icm_rl.icm.finetune import FinetuneConfig
+from icm_rl.icm.folds import FoldsConfig
+from icm_rl.icm.objective import ContextOrder, Objective
+from icm_rl.icm.search import InitialLabels, SearchConfig, TemperatureSchedule
+from icm_rl.tasks import TASKS, Task, configured
+
+Method = Literal["search", "folds"]
+
+_LEAST = {
+    "initial_examples": 1,
+    "restarts": 1,
+    "folds": 2,
+    "rounds": 1,
+    "num_train_epochs": 1,
+    "train_batch_size": 1,
+    "lora_r": 0,
+}
+
+
+@dataclass
+class IcmConfig:
+    """Stage 1: labels for a data set, found by Internal Coherence Maximization."""
+
+    method: Method = field(
+        default="search",
+        metadata={
+            "help": "'search': Algorithm 1, examples in each other's context, pool by pool; "
+            "'folds': Algorithm 3, by fine-tuning, for sets of any size."
+        },
+    )
+    model: str = field(
+        default="miniature",
+        metadata={"help": "Base model: a directory, a Hub name, or 'miniature'."},
+    )
+    task: str = field(
+        default="preferences",
+        metadata={"help": f"What is labeled: {', '.join(TASKS)}.", "choices": list(TASKS)},
+    )
+    data: str = field(
+        default="",
+        metadata={
+            "help": "A .json, .jsonl, .csv or .parquet file, or a name on the Hub; by default the "
+            "task's data set on the Hub."
+        },
+    )
+    data_config: str | None = field(
+        default=None, metadata={"help": "Configuration of a data set on the Hub."}
+    )
+    data_split: str = field(default="train", metadata={"help": "Split of a data set on the Hub."})
+    template: str | None = field(
+        default=None,
+        metadata={
+            "help": "An example's text: {columns} of a claim, or {query}, {a} and {b} of a pair."
+        },
+    )
+    labels: dict | str | None = field(
+        default=None,
+        metadata={"help": "What stands for each label; on the command line a JSON object."},
+    )
+    relation: str | None = field(
+        default=None,
+        metadata={
+            "help": "Which labels of a group are consistent: exclusive, asymmetric, same_key, "
+            "implication, or a function of your own, FILE.py:FUNCTION."
+        },
+    )
+    group_column: str | None = field(
+        default=None, metadata={"help": "Column that names a claim's consistency group."}
+    )
+    key_column: str | None = field(
+        default=None, metadata={"help": "Column of what a claim asserts within its group."}
+    )
+    output_dir: str = field(
+        default="runs/icm", metadata={"help": "Folder for labels, history, metrics, preferences."}
+    )
+    limit: int | None = field(
+        default=None, metadata={"help": "Label only this many consistency groups, the first ones."}
+    )
+    pool_size: int | None = field(
+        default=None,
+        metadata={"help": "Examples labeled together; by default as many as fit, at most 256."},
+    )
+    alpha: float = field(
+        default=50.0, metadata={"help": "Weight of mutual predictability in U (paper: 50, 30, 20)."}
+    )
+    objective: Objective = field(
+        default="mean_log_odds",
+        metadata={
+            "help": "P(D): 'mean_log_odds' of the authors' code, or 'sum_log_prob' of the paper."
+        },
+    )
+    consistency: bool = field(
+        default=True, metadata={"help": "Count and fix inconsistent labels (off: the ablation)."}
+    )
+    order: ContextOrder = field(
+        default="tree",
+        metadata={
+            "help": "Order of contexts: 'tree' shares most prefixes; 'fixed' is the authors' order."
+        },
+    )
+    initial_examples: int = field(
+        default=8, metadata={"help": "K, the examples that get labels at the start."}
+    )
+    initial_labels: InitialLabels = field(
+        default="random",
+        metadata={"help": "Of those: 'random', or the paper's ablations 'golden' and 'wrong'."},
+    )
+    initial_temperature: float = field(default=10.0, metadata={"help": "T_0 of the annealing."})
+    final_temperature: float = field(default=0.01, metadata={"help": "T_min of the annealing."})
+    cooling_rate: float = field(default=0.99, metadata={"help": "Beta of the annealing."})
+    temperature_schedule: TemperatureSchedule = field(
+        default="paper",
+        metadata={"help": "'paper': by iteration, or 'log': by accepted changes (authors' code)."},
+    )
+    max_fix_rounds: int = field(
+        default=10, metadata={"help": "M, the most rounds of one consistency fix."}
+    )
+    iterations_per_example: float = field(
+        default=3.0, metadata={"help": "Iterations of the search, per example of a pool."}
+    )
+    restarts: int = field(
+        default=1,
+        metadata={"help": "Searches of each pool from other random labels; the highest U is kept."},
+    )
+    folds: int = field(
+        default=4, metadata={"help": "F of 'folds': parts, each labeled by training on the rest."}
+    )
+    rounds: int = field(
+        default=2, metadata={"help": "G of 'folds': how often all examples are labeled again."}
+    )
+    learning_rate: float = field(default=1e-5, metadata={"help": "Of 'folds': of fine-tuning."})
+    num_train_epochs: int = field(
+        default=3, metadata={"help": "Of 'folds': passes of one fine-tuning."}
+    )
+    train_batch_size: int = field(
+        default=16, metadata={"help": "Of 'folds': examples in a step of fine-tuning."}
+    )
+    lora_r: int = field(
+        default=0, metadata={"help": "Of 'folds': rank of LoRA adapters; 0 trains all weights."}
+    )
+    baselines: bool = field(
+        default=True,
+        metadata={"help": "Also measure zero-shot and many-shot prompting where labels are known."},
+    )
+    seed: int = field(default=0, metadata={"help": "Decides pools, initial labels and sampling."})
+    dtype: str = field(
+        default="auto", metadata={"help": "The model's number type: auto, float32, bfloat16, …"}
+    )
+    device_map: str | None = field(
+        default=None, metadata={"help": "'auto' spreads a large model over this machine's GPUs."}
+    )
+    cache_tokens: int = field(
+        default=200_000, metadata={"help": "Tokens that one batch may keep in its key-value cache."}
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Let the model's repository run its own code."}
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise InputError(f"--{name} is {getattr(self, name)}; give {least} or more")
+
+    @property
+    def configured_task(self) -> Task:
+        """The task with these settings."""
+        return configured(
+            self.task,
+            self.template,
+            self.labels,
+            self.relation,
+            self.group_column,
+            self.key_column,
+        )
+
+    @property
+    def source(self) -> Source:
+        """Where the data are.
+
+        Raises:
+            InputError: None is given, and the task has none on the Hub.
+        """
+        if self.data:
+            return Source(self.data, self.data_config, self.data_split)
+        hub = TASKS[self.task].hub
+        if hub is None:
+            raise InputError(f"--data is missing: the task '{self.task}' is for data of your own")
+        return hub
+
+    @property
+    def search(self) -> SearchConfig:
+        """The part of these settings that the search reads."""
+        return SearchConfig(
+            self.initial_examples,
+            self.initial_labels,
+            self.initial_temperature,
+            self.final_temperature,
+            self.cooling_rate,
+            self.temperature_schedule,
+            self.max_fix_rounds,
+            self.iterations_per_example,
+        )
+
+    @property
+    def algorithm_3(self) -> FoldsConfig:
+        """The part of these settings that the method 'folds' reads."""
+        return FoldsConfig(
+            self.folds,
+            self.rounds,
+            FinetuneConfig(
+                self.learning_rate, self.num_train_epochs, self.train_batch_size, self.lora_r
+            ),
+        )
+
+
+def stage_settings(config: IcmConfig) -> dict[str, Any]:
+    """What decides the labels, besides the data and the model themselves."""
+    elsewhere = {"model", "data", "output_dir", "device_map", "cache_tokens"}
+    return {name: value for name, value in asdict(config).items() if name not in elsewhere}

@@ -1,0 +1,118 @@
+"""Fine-tuning a base model on labels, to predict others from them (Appendices D.1 and G)."""
+
+import copy
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+
+from icm_rl.progress import Progress
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How a model learns labels, with the paper's values for Llama 8B.
+
+    Attributes:
+        learning_rate: Its highest value; it falls linearly to zero.
+        num_train_epochs: Passes over the examples.
+        batch_size: Examples a step.
+        lora_r: The rank of LoRA adapters on all linear layers; 0 trains every weight.
+    """
+
+    learning_rate: float = 1e-5
+    num_train_epochs: int = 3
+    batch_size: int = 16
+    lora_r: int = 0
+
+
+def finetuned(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[tuple[str, str]],
+    config: FinetuneConfig,
+    seed: int | str,
+    progress: Progress | None = None,
+) -> PreTrainedModel:
+    """A copy of the model that learned to continue texts by their labels.
+
+    The loss is the cross-entropy of a label's first token after its text, which is what
+    ``LocalEngine`` reads.
+
+    Args:
+        model: The model to begin with; not changed.
+        tokenizer: Its tokenizer.
+        examples: Texts, each with its label's continuation.
+        config: Hyperparameters.
+        seed: Shuffles the examples and draws the adapters.
+        progress: Advanced by each step.
+    """
+    rng = random.Random(seed)
+    torch.manual_seed(rng.getrandbits(63))
+    learner: PreTrainedModel | PeftModel = copy.deepcopy(model)
+    if config.lora_r:
+        lora = LoraConfig(
+            r=config.lora_r,
+            lora_alpha=2 * config.lora_r,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        learner = get_peft_model(learner, lora)
+    trained = [weight for weight in learner.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
+    steps = total_steps(config, len(examples))
+    schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=steps)
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    encoded = [
+        (
+            first + tokenizer.encode(text, add_special_tokens=False),
+            tokenizer.encode(label, add_special_tokens=False)[0],
+        )
+        for text, label in examples
+    ]
+    learner.train()
+    for _ in range(config.num_train_epochs):
+        rng.shuffle(encoded)
+        for start in range(0, len(encoded), config.batch_size):
+            batch = encoded[start : start + config.batch_size]
+            loss = cross_entropy(
+                _last_logits(learner, [ids for ids, _ in batch]), _labels(learner, batch)
+            )
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            if progress:
+                progress.advance(loss=loss.item())
+    return (learner.merge_and_unload() if config.lora_r else learner).eval()
+
+
+def total_steps(config: FinetuneConfig, examples: int) -> int:
+    """The optimizer's steps on so many examples."""
+    return config.num_train_epochs * math.ceil(examples / config.batch_size)
+
+
+def _last_logits(model: torch.nn.Module, texts: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(texts, vocabulary): the logits after each text; texts stand flush right."""
+    longest = max(map(len, texts))
+    ids = torch.tensor([[0] * (longest - len(text)) + list(text) for text in texts])
+    mask = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in texts])
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    output = model(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        position_ids=positions.to(model.device),
+        use_cache=False,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1].float()
+
+
+def _labels(model: torch.nn.Module, batch: Sequence[tuple[Sequence[int], int]]) -> torch.Tensor:
+    return torch.tensor([label for _, label in batch], device=model.device)
