@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -51,6 +53,18 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, chat: bool = Fals
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_config(name: str, trust_remote_code: bool = False) -> PretrainedConfig:
+    """A model's configuration, without its weights.
+
+    Raises:
+        InputError: There is none.
+    """
+    try:
+        return AutoConfig.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{name}: no model could be loaded ({_first_line(error)})") from None
 
 
 def load_causal_lm(

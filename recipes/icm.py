@@ -12,13 +12,14 @@ the current label is not scored.
 import torch
 from accelerate import Accelerator
 
-from icm_rl.engines import LocalEngine
-from icm_rl.errors import run
+from icm_rl.engines import Engine, LocalEngine
+from icm_rl.errors import InputError, run
 from icm_rl.files import open_stage
 from icm_rl.icm.config import IcmConfig, stage_settings
 from icm_rl.icm.labeling import label_dataset, plan_pools
-from icm_rl.models import load_causal_lm, load_tokenizer, resolve
+from icm_rl.models import load_causal_lm, load_config, load_tokenizer, resolve
 from icm_rl.settings import parse
+from icm_rl.tasks import Task
 
 
 def main() -> None:
@@ -26,13 +27,7 @@ def main() -> None:
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     task = config.configured_task
     data = task.load(config.source, config.limit)
-    tokenizer = load_tokenizer(config.model, config.trust_remote_code)
-    model = load_causal_lm(
-        config.model, config.dtype, config.trust_remote_code, device_map=config.device_map
-    )
-    if config.device_map is None:
-        model.to(accelerator.device)
-    engine = LocalEngine(model, tokenizer, list(task.labels.values()), config.cache_tokens)
+    engine = load_engine(config, task, accelerator)
     pools = plan_pools(data, engine, config)
     inputs = {"data": str(config.source), "model": resolve(config.model)}
     with accelerator.main_process_first():
@@ -44,6 +39,41 @@ def main() -> None:
     for name, value in metrics.items():
         print(f"{name:>28}  {value if not isinstance(value, float) else round(value, 4)}")
     accelerator.end_training()
+
+
+def load_engine(config: IcmConfig, task: Task, accelerator: Accelerator) -> Engine:
+    """The model in this process, or the connection to a server."""
+    tokenizer = load_tokenizer(config.model, config.trust_remote_code)
+    labels = list(task.labels.values())
+    if config.server:
+        try:
+            from icm_rl.engines.server import ServerConfig, ServerEngine
+        except ImportError:
+            raise InputError(
+                "--server needs the extra 'server': pip install icm_rl[server]"
+            ) from None
+        settings = ServerConfig(
+            config.server[accelerator.process_index % len(config.server)],
+            config.server_kind,
+            config.served_model,
+            config.top_logprobs,
+            config.concurrency,
+            config.request_timeout,
+            config.request_retries,
+        )
+        return ServerEngine(
+            settings,
+            tokenizer,
+            labels,
+            load_config(config.model, config.trust_remote_code).max_position_embeddings,
+            config.cache_tokens,
+        )
+    model = load_causal_lm(
+        config.model, config.dtype, config.trust_remote_code, device_map=config.device_map
+    )
+    if config.device_map is None:
+        model.to(accelerator.device)
+    return LocalEngine(model, tokenizer, labels, config.cache_tokens)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """The seam between what is asked (tasks, ICM) and who answers (an engine)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Protocol
+
+from icm_rl.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,19 @@ class Engine(Protocol):
     def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         """For each request, the log-probability of each label, in the engine's order of them."""
         ...
+
+
+def first_tokens(encode: Callable[[str], list[int]], labels: Sequence[str]) -> list[int]:
+    """The first token of each label.
+
+    Raises:
+        InputError: Two labels begin with the same token.
+    """
+    tokens = [encode(label)[0] for label in labels]
+    for (one, one_token), (other, other_token) in combinations(zip(labels, tokens, strict=True), 2):
+        if one_token == other_token:
+            raise InputError(
+                f"the labels {one!r} and {other!r} begin with the same token of this tokenizer, "
+                "so they cannot be told apart; use another model or other labels"
+            )
+    return tokens

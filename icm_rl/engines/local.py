@@ -5,15 +5,13 @@ and the keys and values of segments stay for the calls to come, as many as the b
 """
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import torch
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from icm_rl.engines.base import Request
+from icm_rl.engines.base import Request, first_tokens
 from icm_rl.engines.prefixes import PrefixTree, Run, run_tokens
-from icm_rl.errors import InputError
 
 KeyValues = list[tuple[torch.Tensor, torch.Tensor]]  # a layer: (heads, time, head size) each
 
@@ -51,15 +49,7 @@ class LocalEngine:
         self._tokens: dict[str, list[int]] = {}
         bos = tokenizer.bos_token_id
         self._tree = PrefixTree(self._encode, cache_tokens // 2, [] if bos is None else [bos])
-        self._label_ids = [self._encode(label)[0] for label in labels]
-        for (one, one_id), (other, other_id) in combinations(
-            zip(labels, self._label_ids, strict=True), 2
-        ):
-            if one_id == other_id:
-                raise InputError(
-                    f"the labels {one!r} and {other!r} begin with the same token of this "
-                    "tokenizer, so they cannot be told apart; use another model or other labels"
-                )
+        self._label_ids = first_tokens(self._encode, labels)
 
     def with_model(self, model: PreTrainedModel) -> "LocalEngine":
         """The same engine with another model of the same tokenizer."""

@@ -19,7 +19,8 @@ class Segment:
     """A piece of text after its parent's.
 
     Attributes:
-        tokens: The piece's token ids.
+        text: The piece.
+        tokens: Its token ids.
         parent: The segment before it; None at the root, which has no tokens.
         past: How many tokens stand before it.
         depth: How many segments stand before it.
@@ -29,6 +30,7 @@ class Segment:
         kept: What an engine keeps of it, or None.
     """
 
+    text: str
     tokens: list[int]
     parent: "Segment | None" = None
     past: int = 0
@@ -73,7 +75,7 @@ class PrefixTree:
     def __init__(self, encode: Callable[[str], list[int]], budget: int, first: Sequence[int] = ()):
         self._encode, self._budget, self._first = encode, budget, list(first)
         self._pass, self._kept = 0, set()
-        self.root = Segment([], kept=())
+        self.root = Segment("", [], kept=())
 
     def passes(self, requests: Sequence[Request]) -> Iterator[list[Run]]:
         """Puts requests into the tree and takes up as many at a time as the budget allows.
@@ -129,7 +131,7 @@ class PrefixTree:
         key = piece or ""
         if key not in parent.children:
             tokens = self._first if piece is None else self._encode(piece)
-            parent.children[key] = Segment(tokens, parent, parent.end, parent.depth + 1)
+            parent.children[key] = Segment(key, tokens, parent, parent.end, parent.depth + 1)
         return parent.children[key]
 
     def segments(self) -> Iterator[Segment]:

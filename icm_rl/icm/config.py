@@ -12,6 +12,7 @@ from icm_rl.icm.search import InitialLabels, SearchConfig, TemperatureSchedule
 from icm_rl.tasks import TASKS, Task, configured
 
 Method = Literal["search", "folds"]
+ServerKind = Literal["vllm", "openai"]
 
 _LEAST = {
     "initial_examples": 1,
@@ -21,6 +22,9 @@ _LEAST = {
     "num_train_epochs": 1,
     "train_batch_size": 1,
     "lora_r": 0,
+    "top_logprobs": 1,
+    "concurrency": 1,
+    "request_retries": 0,
 }
 
 
@@ -156,8 +160,34 @@ class IcmConfig:
     device_map: str | None = field(
         default=None, metadata={"help": "'auto' spreads a large model over this machine's GPUs."}
     )
+    server: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Ask an OpenAI-compatible server instead of a model in this process: its "
+            "address, ending in /v1; several are shared out to the processes. --model then gives "
+            "the tokenizer."
+        },
+    )
+    server_kind: ServerKind = field(
+        default="vllm",
+        metadata={"help": "'vllm' exchanges token ids; 'openai' text, as any compatible server."},
+    )
+    served_model: str | None = field(
+        default=None, metadata={"help": "The model's name on the server; by default its first."}
+    )
+    top_logprobs: int = field(
+        default=20, metadata={"help": "Log-probabilities that the server returns of a position."}
+    )
+    concurrency: int = field(default=64, metadata={"help": "Requests under way at a time."})
+    request_timeout: float = field(
+        default=600.0, metadata={"help": "Seconds to wait for one of the server's answers."}
+    )
+    request_retries: int = field(
+        default=20, metadata={"help": "How often a failed request is sent again."}
+    )
     cache_tokens: int = field(
-        default=200_000, metadata={"help": "Tokens that one batch may keep in its key-value cache."}
+        default=200_000,
+        metadata={"help": "Tokens in the key-value cache; of a server, those that it keeps."},
     )
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Let the model's repository run its own code."}
@@ -167,6 +197,8 @@ class IcmConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"--{name} is {getattr(self, name)}; give {least} or more")
+        if self.server and self.method == "folds":
+            raise InputError("--method folds trains the model, which a --server cannot; drop one")
 
     @property
     def configured_task(self) -> Task:
@@ -222,5 +254,6 @@ class IcmConfig:
 
 def stage_settings(config: IcmConfig) -> dict[str, Any]:
     """What decides the labels, besides the data and the model themselves."""
-    elsewhere = {"model", "data", "output_dir", "device_map", "cache_tokens"}
+    elsewhere = {"model", "data", "output_dir", "device_map", "cache_tokens", "server"}
+    elsewhere |= {"served_model", "concurrency", "request_timeout", "request_retries"}
     return {name: value for name, value in asdict(config).items() if name not in elsewhere}

@@ -70,14 +70,9 @@ def test_a_model_learns_labels_and_leaves_the_first_one_alone(model, tokenizer, 
     again = finetuned(model, tokenizer, texts, config, 0)
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     requests = [Request((), text) for text, _ in texts]
-    labels = (" True", " False")
-    odds = [
-        [
-            true - false
-            for true, false in LocalEngine(m, tokenizer, labels).label_log_probs(requests)
-        ]
-        for m in (model, learned, again)
-    ]
+    engine = LocalEngine(model, tokenizer, (" True", " False"))
+    answers = [engine.with_model(m).label_log_probs(requests) for m in (model, learned, again)]
+    odds = [[true - false for true, false in of_model] for of_model in answers]
     assert all(after < first - 1 for first, after in zip(*odds[:2], strict=True))
     assert odds[1] == odds[2]
 

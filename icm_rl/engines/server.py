@@ -1,0 +1,220 @@
+"""A base model behind an OpenAI-compatible ``/v1/completions`` that returns log-probabilities.
+
+The requests' tree of segments decides the order in which prompts are sent: a segment on which
+several prompts go on is sent by itself first, so that the server's prefix cache holds it when they
+come.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from openai import APIStatusError, AsyncOpenAI, OpenAIError
+from transformers import PreTrainedTokenizerBase
+
+from icm_rl.engines.base import Request, first_tokens
+from icm_rl.engines.prefixes import PrefixTree, Run, Segment, run_tokens
+from icm_rl.errors import InputError
+
+_MISSING_ALLOWED = 0.05
+_MISSING_COUNTED = 200
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """How a server is asked.
+
+    Attributes:
+        url: Its address, ending in ``/v1``.
+        kind: ``vllm`` takes prompts as token ids and names tokens by their ids, which is exact;
+            ``openai`` exchanges text, as any compatible server does.
+        model: The model's name there; None for the first one that it lists.
+        top_logprobs: K, how many log-probabilities a position returns.
+        concurrency: Requests under way at a time.
+        timeout: Seconds to wait for one answer.
+        retries: How often a request is sent again after a 429, a 5xx, a time-out or a broken
+            connection, each time after a longer wait.
+    """
+
+    url: str
+    kind: Literal["vllm", "openai"] = "vllm"
+    model: str | None = None
+    top_logprobs: int = 20
+    concurrency: int = 64
+    timeout: float = 600.0
+    retries: int = 20
+
+
+class ServerEngine:
+    """Answers requests by a server's next-token log-probabilities.
+
+    A label that is not among the K most likely tokens gets the log-probability of the least likely
+    of them, an upper bound. ``missing_labels`` counts them.
+
+    Args:
+        config: How the server is asked.
+        tokenizer: The model's tokenizer; it counts tokens and cuts prompts.
+        labels: The continuations to be compared; their first tokens must differ.
+        context_length: The longest prompt, where the server does not say.
+        cache_tokens: How many tokens of contexts the server is taken to keep.
+
+    Attributes:
+        prompt_tokens: The tokens of all prompts so far.
+        computed_tokens: Those of them that the plan takes the server to compute.
+        missing_labels: How many labels were not among the K most likely tokens.
+
+    Raises:
+        InputError: The server cannot be reached or does not serve the model, or the labels begin
+            with the same token.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: Sequence[str],
+        context_length: int,
+        cache_tokens: int = 200_000,
+    ):
+        self.config, self.tokenizer = config, tokenizer
+        self.prompt_tokens = self.computed_tokens = self.missing_labels = 0
+        self._asked = 0
+        self._ids: dict[str, list[int]] = {}
+        bos = tokenizer.bos_token_id
+        first = [] if bos is None or config.kind == "openai" else [bos]
+        self._tree = PrefixTree(self._encode, cache_tokens, first)
+        self._label_ids = first_tokens(self._encode, labels)
+        self._client = AsyncOpenAI(
+            base_url=config.url,
+            api_key=os.environ.get("OPENAI_API_KEY", "none"),
+            timeout=config.timeout,
+            max_retries=config.retries,
+        )
+        self._runner = asyncio.Runner()
+        served = self._runner.run(self._served_model())
+        self.model = served.id
+        self.context_length = getattr(served, "max_model_len", None) or context_length
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._encode(text))
+
+    def _encode(self, text: str) -> list[int]:
+        if text not in self._ids:
+            self._ids[text] = self.tokenizer.encode(text, add_special_tokens=False)
+        return self._ids[text]
+
+    def forget(self) -> None:
+        """Plans as if the server kept nothing; what it does keep costs it nothing."""
+        self._tree.clear()
+
+    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        return self._runner.run(self._answer(requests))
+
+    async def _served_model(self) -> Any:
+        try:
+            served = (await self._client.models.list()).data
+        except OpenAIError as error:
+            raise InputError(
+                f"--server {self.config.url}: cannot be reached ({self._reason(error)})"
+            ) from None
+        for model in served:
+            if self.config.model in (None, model.id):
+                return model
+        names = ", ".join(model.id for model in served) or "none"
+        raise InputError(
+            f"--served_model '{self.config.model}' is not served by {self.config.url}; it serves "
+            f"{names}"
+        )
+
+    def _reason(self, error: OpenAIError) -> str:
+        """What went wrong, without the key."""
+        status = f"HTTP {error.status_code}: " if isinstance(error, APIStatusError) else ""
+        return status + str(error).strip().split("\n")[0][:300].replace(self._client.api_key, "…")
+
+    def _names(self, token: int) -> list[str]:
+        """How a server may write a token: decoded, as in the vocabulary, with a plain space."""
+        word = self.tokenizer.convert_ids_to_tokens(token)
+        spaced = word.replace("Ġ", " ").replace("▁", " ")
+        return [self.tokenizer.decode([token]), word, spaced]
+
+    async def _answer(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        answers: list[tuple[float, ...]] = [()] * len(requests)
+        free = asyncio.Semaphore(self.config.concurrency)
+
+        async def compute(run: Run) -> None:
+            last = run[-1]
+            async with free:
+                log_probs = await self._ask(requests, last)
+            self.computed_tokens += run_tokens(run)
+            for index in last.requests:
+                self.prompt_tokens += last.end
+                answers[index] = log_probs
+            for segment in run:
+                if segment.children:
+                    self._tree.keep(segment, True)
+            async with asyncio.TaskGroup() as group:
+                for following in self._tree.after(last):
+                    group.create_task(compute(following))
+
+        try:
+            for first in self._tree.passes(requests):
+                async with asyncio.TaskGroup() as group:
+                    for run in first:
+                        group.create_task(compute(run))
+        except BaseExceptionGroup as group:
+            raise _first_of(group) from None
+        return answers
+
+    async def _ask(self, requests: Sequence[Request], last: Segment) -> tuple[float, ...]:
+        """The labels' log-probabilities after a segment; none where no request ends there."""
+        path = last.path()
+        exact = self.config.kind == "vllm"
+        try:
+            answer = await self._client.completions.create(
+                model=self.model,
+                prompt=(
+                    [token for segment in path for token in segment.tokens]
+                    if exact
+                    else "".join(segment.text for segment in path)
+                ),
+                max_tokens=1,
+                temperature=0.0,
+                logprobs=self.config.top_logprobs if last.requests else None,
+                extra_body={"return_tokens_as_token_ids": True} if exact else None,
+            )
+        except OpenAIError as error:
+            raise InputError(
+                f"--server {self.config.url}: a request failed after {self.config.retries} "
+                f"retries ({self._reason(error)})"
+            ) from None
+        return self._read(answer) if last.requests else ()
+
+    def _read(self, answer: Any) -> tuple[float, ...]:
+        log_probs = answer.choices[0].logprobs
+        if log_probs is None or not log_probs.top_logprobs:
+            raise InputError(
+                f"--server {self.config.url}: returns no log-probabilities; labels need them"
+            )
+        top = log_probs.top_logprobs[0]
+        lowest, found = min(top.values()), []
+        for token in self._label_ids:
+            names = [f"token_id:{token}"] if self.config.kind == "vllm" else self._names(token)
+            values = [top[name] for name in names if name in top]
+            self._asked += 1
+            self.missing_labels += not values
+            found.append(values[0] if values else lowest)
+        if self._asked >= _MISSING_COUNTED and self.missing_labels > _MISSING_ALLOWED * self._asked:
+            raise InputError(
+                f"{self.missing_labels} of {self._asked} labels were not among the "
+                f"{self.config.top_logprobs} most likely tokens; raise --top_logprobs (vLLM: and "
+                "start the server with --max-logprobs), or choose other labels"
+            )
+        return tuple(found)
+
+
+def _first_of(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
