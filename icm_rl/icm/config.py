@@ -153,6 +153,12 @@ class IcmConfig:
         default=True,
         metadata={"help": "Also measure zero-shot and many-shot prompting where labels are known."},
     )
+    push_to_hub: str | None = field(
+        default=None,
+        metadata={
+            "help": "Upload labels and card to this data set on the Hub; it is made private."
+        },
+    )
     seed: int = field(default=0, metadata={"help": "Decides pools, initial labels and sampling."})
     dtype: str = field(
         default="auto", metadata={"help": "The model's number type: auto, float32, bfloat16, …"}
@@ -254,6 +260,6 @@ class IcmConfig:
 
 def stage_settings(config: IcmConfig) -> dict[str, Any]:
     """What decides the labels, besides the data and the model themselves."""
-    elsewhere = {"model", "data", "output_dir", "device_map", "cache_tokens", "server"}
-    elsewhere |= {"served_model", "concurrency", "request_timeout", "request_retries"}
+    elsewhere = {"model", "data", "output_dir", "device_map", "cache_tokens", "push_to_hub"}
+    elsewhere |= {"server", "served_model", "concurrency", "request_timeout", "request_retries"}
     return {name: value for name, value in asdict(config).items() if name not in elsewhere}

@@ -17,6 +17,7 @@ from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_jsonl
 from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
 from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.export import export, push
 from icm_rl.icm.folds import FoldsSearch
 from icm_rl.icm.objective import Scorer
 from icm_rl.icm.pools import split_into_pools
@@ -72,12 +73,17 @@ def label_dataset(
     metrics = _search_metrics(finished, labels, data)
     if config.baselines:
         metrics |= _baseline_metrics(pools, labels, data, task, engine, config.seed)
-    write_jsonl(folder / "labels.jsonl", _label_rows(data, labels, log_odds))
+    rows = _label_rows(data, labels, log_odds)
+    write_jsonl(folder / "labels.jsonl", rows)
     write_jsonl(folder / "history.jsonl", _history(finished, data.gold))
     if data.pairs:
         preferences = preference_rows(data, labels)
         metrics |= {"pairs": len(preferences), "pairs_dropped": len(data.pairs) - len(preferences)}
         write_jsonl(folder / "preferences.jsonl", preferences)
+        rows = preferences or rows
+    export(rows, config, metrics, folder / "dataset")
+    if config.push_to_hub:
+        print(push(folder / "dataset", config.push_to_hub))
     write_json(folder / "metrics.json", metrics)
     return metrics
 

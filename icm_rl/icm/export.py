@@ -1,0 +1,124 @@
+"""The labels as a data set of their own, with a card that says how they were made."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from datasets import Dataset
+from huggingface_hub import DatasetCard, DatasetCardData, HfApi
+
+from icm_rl.files import write_text
+from icm_rl.icm.config import IcmConfig, stage_settings
+
+_CARD = """---
+{front}
+---
+
+# {title}
+
+{count} {what}, labeled without any label by a base model: *Internal Coherence Maximization*
+([Wen et al. 2025](https://arxiv.org/abs/2506.10139)), by icm_rl {method}.
+
+| | |
+|---|---|
+| base model | `{model}` |
+| task | `{task}` |
+| data | `{data}` |
+| mutual predictability and consistency, U | {utility:.2f} |
+| pairs of labels that contradict each other | {inconsistencies} |
+{measured}
+The labels say what the base model can best predict from the other labels. They are no person's
+judgement: look at a sample before you rely on them, and expect the base model's own misconceptions
+in them.
+
+## Columns
+
+{columns}
+
+## Settings
+
+```yaml
+{settings}
+```
+"""
+_METHODS = {
+    "search": "with the paper's Algorithm 1, examples in each other's context",
+    "folds": "with the paper's Algorithm 3, fine-tuning on folds",
+}
+_COLUMNS = {
+    "prompt": "the conversation before the responses",
+    "chosen": "the response labeled better",
+    "rejected": "the response labeled worse",
+    "id": "the example's id in the data",
+    "text": "what the base model was shown, up to the label",
+    "label": "the label found",
+    "log_odds": "its log-odds against all other labels, given the labels of other examples",
+    "group": "the consistency group: examples whose labels constrain each other",
+    "gold": "the gold label, which the search did not see",
+}
+
+
+def export(
+    rows: Sequence[Mapping[str, Any]], config: IcmConfig, metrics: Mapping[str, Any], folder: Path
+) -> None:
+    """Writes the rows as Parquet with a data set card; ``datasets.load_dataset`` reads the folder.
+
+    Args:
+        rows: Labels, or preferences in TRL's format.
+        config: The settings with which they were made.
+        metrics: The stage's metrics.
+        folder: Where the files go.
+    """
+    path = folder / "data" / "train.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    Dataset.from_list(list(rows)).to_parquet(unfinished)
+    unfinished.replace(path)
+    write_text(folder / "README.md", str(_card(rows, config, metrics)))
+
+
+def push(folder: Path, name: str) -> str:
+    """Uploads an exported folder to a private data set on the Hub and returns its address."""
+    api = HfApi()
+    api.create_repo(name, repo_type="dataset", private=True, exist_ok=True)
+    return str(api.upload_folder(repo_id=name, folder_path=folder, repo_type="dataset").repo_url)
+
+
+def _card(
+    rows: Sequence[Mapping[str, Any]], config: IcmConfig, metrics: Mapping[str, Any]
+) -> DatasetCard:
+    preferences = "chosen" in rows[0]
+    front = DatasetCardData(
+        pretty_name=f"ICM labels, {config.task}",
+        tags=["icm", "unsupervised-elicitation", *(["preference"] if preferences else [])],
+        configs=[{"config_name": "default", "data_files": "data/train.parquet"}],
+    )
+    right = metrics.get("label_accuracy")
+    agreement = f"| labels that agree with gold labels | {right:.1%} |\n"
+    defaults = stage_settings(IcmConfig())
+    changed = {
+        name: value for name, value in stage_settings(config).items() if value != defaults[name]
+    }
+    return DatasetCard(
+        _CARD.format(
+            front=front.to_yaml(),
+            title=front.pretty_name,
+            count=f"{len(rows):,}",
+            what="preference pairs" if preferences else "examples",
+            method=_METHODS[config.method],
+            model=_name(config.model),
+            task=config.task,
+            data=_name(str(config.source)),
+            utility=metrics["utility"],
+            inconsistencies=metrics["inconsistencies"],
+            measured="" if right is None else agreement,
+            columns="\n".join(f"- `{name}`: {_COLUMNS[name]}" for name in rows[0]),
+            settings=yaml.safe_dump(changed, sort_keys=False).rstrip(),
+        )
+    )
+
+
+def _name(source: str) -> str:
+    """A name on the Hub as it is; of a local path only the last part."""
+    return Path(source).name if Path(source).exists() else source
