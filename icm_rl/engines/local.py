@@ -47,8 +47,7 @@ class LocalEngine:
         self.context_length = model.config.max_position_embeddings
         self.prompt_tokens = self.computed_tokens = 0
         self._tokens: dict[str, list[int]] = {}
-        bos = tokenizer.bos_token_id
-        self._tree = PrefixTree(self._encode, cache_tokens // 2, [] if bos is None else [bos])
+        self._tree = PrefixTree(self._encode, cache_tokens // 2, tokenizer.bos_token)
         self._label_ids = first_tokens(self._encode, labels)
 
     def with_model(self, model: PreTrainedModel) -> "LocalEngine":

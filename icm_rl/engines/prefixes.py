@@ -69,11 +69,12 @@ class PrefixTree:
     Args:
         encode: Token ids of a piece.
         budget: How many tokens of contexts may be kept; one prompt's always are.
-        first: Token ids at the start of each prompt.
+        first: A piece at the start of each prompt, or None.
     """
 
-    def __init__(self, encode: Callable[[str], list[int]], budget: int, first: Sequence[int] = ()):
-        self._encode, self._budget, self._first = encode, budget, list(first)
+    def __init__(self, encode: Callable[[str], list[int]], budget: int, first: str | None = None):
+        self._encode, self._budget = encode, budget
+        self._start = () if first is None else (first,)
         self._pass, self._kept = 0, set()
         self.root = Segment("", [], kept=())
 
@@ -84,8 +85,8 @@ class PrefixTree:
             For each pass the runs with which it begins; ``after`` gives those that follow a run.
         """
         for index, request in enumerate(requests):
-            segment = self._child(self.root, None) if self._first else self.root
-            for piece in (*request.context, request.query):
+            segment = self.root
+            for piece in (*self._start, *request.context, request.query):
                 segment = self._child(segment, piece)
             segment.requests.append(index)
         asked = [segment for segment in self.segments() if segment.requests]
@@ -127,12 +128,12 @@ class PrefixTree:
             segment.kept = None
             self._kept.remove(segment)
 
-    def _child(self, parent: Segment, piece: str | None) -> Segment:
-        key = piece or ""
-        if key not in parent.children:
-            tokens = self._first if piece is None else self._encode(piece)
-            parent.children[key] = Segment(key, tokens, parent, parent.end, parent.depth + 1)
-        return parent.children[key]
+    def _child(self, parent: Segment, piece: str) -> Segment:
+        if piece not in parent.children:
+            parent.children[piece] = Segment(
+                piece, self._encode(piece), parent, parent.end, parent.depth + 1
+            )
+        return parent.children[piece]
 
     def segments(self) -> Iterator[Segment]:
         """All segments, depth first, so that those of like prefixes stand side by side."""

@@ -82,9 +82,10 @@ class ServerEngine:
         self.prompt_tokens = self.computed_tokens = self.missing_labels = 0
         self._asked = 0
         self._ids: dict[str, list[int]] = {}
-        bos = tokenizer.bos_token_id
-        first = [] if bos is None or config.kind == "openai" else [bos]
-        self._tree = PrefixTree(self._encode, cache_tokens, first)
+        bos = tokenizer.bos_token
+        # of a text the server's tokenizer makes the first token itself, if it makes one at all
+        self._adds_bos = bos is not None and tokenizer("").input_ids[:1] == self._encode(bos)
+        self._tree = PrefixTree(self._encode, cache_tokens, bos)
         self._label_ids = first_tokens(self._encode, labels)
         self._client = AsyncOpenAI(
             base_url=config.url,
@@ -177,7 +178,7 @@ class ServerEngine:
                 prompt=(
                     [token for segment in path for token in segment.tokens]
                     if exact
-                    else "".join(segment.text for segment in path)
+                    else "".join(segment.text for segment in path[self._adds_bos :])
                 ),
                 max_tokens=1,
                 temperature=0.0,

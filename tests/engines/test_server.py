@@ -1,0 +1,181 @@
+"""The server engine against a real ``vllm serve`` of the miniature, on the CPU."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icm_rl.engines.server import ServerConfig, ServerEngine
+from icm_rl.errors import InputError
+from icm_rl.icm.objective import Scorer
+from icm_rl.icm.search import SearchConfig, search
+from icm_rl.models import resolve
+from icm_rl.tasks import TASKS
+from tests.conftest import ROOT, run, start
+
+VLLM = ROOT / ".venv-vllm" / "bin" / "vllm"
+pytestmark = pytest.mark.skipif(not VLLM.exists(), reason="no vLLM here; 'make vllm' installs it")
+
+TASK = TASKS["preferences"]
+LABELS = list(TASK.labels.values())
+
+
+class Server:
+    """A ``vllm serve`` of the miniature that can be killed and started again."""
+
+    def __init__(self, log: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = log
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> None:
+        flags = ("--served-model-name", "miniature", "--port", str(self.port))
+        flags += ("--dtype", "float32", "--enforce-eager", "--enable-prefix-caching")
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [VLLM, "serve", resolve("miniature"), *flags],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"},
+            )
+        for _ in range(600):
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                return self.get("/health")
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.5)
+        raise AssertionError(f"vLLM did not start: {self.log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as page:
+            return page.read().decode()
+
+    def prefix_cache(self) -> tuple[float, float]:
+        """How many tokens were looked up in the prefix cache, and how many were there."""
+        found = {"queries": 0.0, "hits": 0.0}
+        for line in self.get("/metrics").splitlines():
+            for name in found:
+                if line.startswith(f"vllm:prefix_cache_{name}_total"):
+                    found[name] += float(line.split()[-1])
+        return found["queries"], found["hits"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("vllm") / "log")
+    server.start()
+    yield server
+    server.kill()
+
+
+def connected(server: Server, tokenizer, **settings) -> ServerEngine:
+    return ServerEngine(ServerConfig(server.url, **settings), tokenizer, LABELS, 2048)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "openai"])
+def test_log_probs_equal_the_local_engines(server, preferences, engine, tokenizer, kind):
+    examples = preferences.examples[:12]
+    labels = {e.id: preferences.gold[e.id] for e in examples}
+    remote = connected(server, tokenizer, kind=kind)
+    assert remote.context_length == 2048
+    scores = [
+        scorer.score(labels, scorer.arranged(list(labels)[:9]).moved_last(list(labels)[9:]))
+        for scorer in (Scorer(examples, TASK, engine), Scorer(examples, TASK, remote))
+    ]
+    for id, log_probs in scores[0].log_probs.items():
+        assert scores[1].log_probs[id] == pytest.approx(log_probs, abs=1e-3)
+    assert remote.missing_labels == 0
+
+
+def test_a_search_gives_the_same_labels(server, preferences, engine, tokenizer):
+    found = [
+        search(
+            Scorer(preferences.examples[:12], TASK, of, alpha=30), SearchConfig(), random.Random(4)
+        )
+        for of in (engine, connected(server, tokenizer))
+    ]
+    assert found[0].labels == found[1].labels
+    assert [r["proposal"] for r in found[0].history] == [r["proposal"] for r in found[1].history]
+
+
+def test_the_servers_prefix_cache_holds_what_the_plan_expects(server, preferences, tokenizer):
+    labels = {e.id: preferences.gold[e.id] for e in preferences.examples[:48]}
+    remote = connected(server, tokenizer)
+    scorer = Scorer(preferences.examples[:48], TASK, remote)
+    before = server.prefix_cache()
+    scorer.score(labels, scorer.arranged(labels))
+    queries, hits = (now - then for now, then in zip(server.prefix_cache(), before, strict=True))
+    planned = 1 - remote.computed_tokens / remote.prompt_tokens
+    assert hits / queries >= 0.8 * planned
+
+
+def test_a_server_killed_and_started_again_loses_nothing(server, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    flags = ("--task", "preferences", "--data", data / "preferences_train.jsonl", "--limit", 6)
+    flags = (*flags, "--baselines", "false", "--dtype", "float32")
+    run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
+    out = tmp_path / "out"
+    process = start("recipes/icm.py", *flags, "--server", server.url, "--output_dir", out)
+    while not (out / "pools" / "00000-0.unfinished.json").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    server.kill()
+    server.start()
+    assert process.wait() == 0
+    labels = [
+        [json.loads(line)["label"] for line in (folder / "labels.jsonl").read_text().splitlines()]
+        for folder in (out, tmp_path / "local")
+    ]
+    assert labels[0] == labels[1]
+    files = [file for file in out.rglob("*") if file.is_file()]
+    assert files and all(b"sk-secret" not in file.read_bytes() for file in files)
+
+
+def test_labels_outside_the_top_are_counted_and_too_many_are_an_error(
+    server, preferences, tokenizer
+):
+    examples = preferences.examples[:24]
+    labels = {e.id: preferences.gold[e.id] for e in examples}
+    remote = connected(server, tokenizer, top_logprobs=1)
+    scorer = Scorer(examples, TASK, remote)
+    with pytest.raises(InputError, match="1 most likely tokens; raise --top_logprobs"):
+        for _ in range(20):
+            remote.forget()
+            scorer.remember([])
+            scorer.score(labels, scorer.arranged(labels))
+    assert remote.missing_labels > 10
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    done = run(
+        *("recipes/icm.py", "--task", "preferences", "--data", data / "preferences_train.jsonl"),
+        *("--server", "http://127.0.0.1:9/v1", "--request_retries", 1),
+        *("--output_dir", tmp_path / "out"),
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--server http://127.0.0.1:9/v1: cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr and "sk-secret" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_served(server, tokenizer):
+    with pytest.raises(InputError, match=r"'other' is not served by .*; it serves miniature"):
+        connected(server, tokenizer, model="other")
