@@ -48,11 +48,13 @@ def test_config_parses_and_builds(path):
         described = set(yaml.safe_load(path.read_text()))
         left_out = {"limit", "device_map", "cache_tokens", "trust_remote_code"}
         left_out |= {"data_config", "data_split", "template", "labels", "relation"}
-        left_out |= {"group_column", "key_column", "initial_labels"}
+        left_out |= {"group_column", "key_column", "initial_labels", "push_to_hub"}
+        left_out |= {"server", "server_kind", "served_model", "top_logprobs", "concurrency"}
+        left_out |= {"request_timeout", "request_retries"}
         search = {field.name for field in fields(SearchConfig)} - {"group_weight"}
-        search |= {"pool_size", "objective", "consistency", "order", "restarts"}
+        search |= {"iterative", "pool_size", "objective", "consistency", "order", "restarts"}
         folds = {"folds", "rounds", "learning_rate", "num_train_epochs", "train_batch_size"}
-        left_out |= search if first.method == "folds" else {"method", "lora_r"} | folds
+        left_out |= search if first.method == "folds" else {"method", "lora_r", "iterative"} | folds
         assert {field.name for field in fields(IcmConfig)} - described <= left_out
     elif isinstance(first, PPOConfig):
         assert first.total_episodes >= first.local_batch_size

@@ -84,6 +84,16 @@ def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
     assert metrics["utility_spread"] == best["utility"] - worst
 
 
+def test_icm_trained_on_the_pools_so_far_killed_and_continued(data, tmp_path):
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
+    flags = (*ICM, *flags, "--iterative", "--dtype", "float32", "--learning_rate", 1e-4)
+    run(*flags, "--output_dir", tmp_path / "whole")
+    assert (tmp_path / "whole" / "pools" / "theta-1" / "model.safetensors").exists()
+    kill_when((*flags, "--output_dir", tmp_path / "out"), (tmp_path / "out/pools/theta-1").exists)
+    run(*flags, "--output_dir", tmp_path / "out")
+    assert rows(tmp_path / "out" / "labels.jsonl") == rows(tmp_path / "whole" / "labels.jsonl")
+
+
 def folds(data, folder) -> tuple:
     flags = ("--config", "recipes/configs/miniature/folds.yaml", "--limit", 24, "--rounds", 2)
     flags = (*flags, "--data", data / "preferences_train.jsonl", "--folds", 3)

@@ -133,21 +133,23 @@ class IcmConfig:
         default=1,
         metadata={"help": "Searches of each pool from other random labels; the highest U is kept."},
     )
+    iterative: bool = field(
+        default=False,
+        metadata={"help": "Fine-tune the model on the pools so far before it labels the next."},
+    )
     folds: int = field(
         default=4, metadata={"help": "F of 'folds': parts, each labeled by training on the rest."}
     )
     rounds: int = field(
         default=2, metadata={"help": "G of 'folds': how often all examples are labeled again."}
     )
-    learning_rate: float = field(default=1e-5, metadata={"help": "Of 'folds': of fine-tuning."})
-    num_train_epochs: int = field(
-        default=3, metadata={"help": "Of 'folds': passes of one fine-tuning."}
-    )
+    learning_rate: float = field(default=1e-5, metadata={"help": "Of fine-tuning."})
+    num_train_epochs: int = field(default=3, metadata={"help": "Passes of one fine-tuning."})
     train_batch_size: int = field(
-        default=16, metadata={"help": "Of 'folds': examples in a step of fine-tuning."}
+        default=16, metadata={"help": "Examples in a step of fine-tuning."}
     )
     lora_r: int = field(
-        default=0, metadata={"help": "Of 'folds': rank of LoRA adapters; 0 trains all weights."}
+        default=0, metadata={"help": "Rank of fine-tuning's LoRA adapters; 0 trains all weights."}
     )
     baselines: bool = field(
         default=True,
@@ -203,8 +205,10 @@ class IcmConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"--{name} is {getattr(self, name)}; give {least} or more")
-        if self.server and self.method == "folds":
-            raise InputError("--method folds trains the model, which a --server cannot; drop one")
+        if self.server and (self.method == "folds" or self.iterative):
+            raise InputError(
+                "--method folds and --iterative train the model, which a --server cannot; drop one"
+            )
 
     @property
     def configured_task(self) -> Task:
@@ -247,15 +251,16 @@ class IcmConfig:
         )
 
     @property
+    def finetune(self) -> FinetuneConfig:
+        """The part of these settings that fine-tuning reads."""
+        return FinetuneConfig(
+            self.learning_rate, self.num_train_epochs, self.train_batch_size, self.lora_r
+        )
+
+    @property
     def algorithm_3(self) -> FoldsConfig:
         """The part of these settings that the method 'folds' reads."""
-        return FoldsConfig(
-            self.folds,
-            self.rounds,
-            FinetuneConfig(
-                self.learning_rate, self.num_train_epochs, self.train_batch_size, self.lora_r
-            ),
-        )
+        return FoldsConfig(self.folds, self.rounds, self.finetune)
 
 
 def stage_settings(config: IcmConfig) -> dict[str, Any]:

@@ -3,14 +3,17 @@
 import copy
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
+from icm_rl.models import load_causal_lm
 from icm_rl.progress import Progress
 
 
@@ -91,6 +94,28 @@ def finetuned(
             if progress:
                 progress.advance(loss=loss.item())
     return (learner.merge_and_unload() if config.lora_r else learner).eval()
+
+
+def trained_once(
+    folder: Path, train: Callable[[], PreTrainedModel], like: PreTrainedModel
+) -> PreTrainedModel:
+    """The model that ``train`` makes, saved in the folder and read back from it.
+
+    Of several processes the main one trains, and all of them read.
+
+    Args:
+        folder: Where the model is saved, whole or not at all.
+        train: Makes the model.
+        like: A model with the number type and the device that the result should have.
+    """
+    processes = PartialState()
+    if processes.is_main_process and not folder.exists():
+        unfinished = folder.with_suffix(".new")
+        train().save_pretrained(unfinished)
+        unfinished.rename(folder)
+    processes.wait_for_everyone()
+    dtype = str(like.dtype).removeprefix("torch.")
+    return load_causal_lm(str(folder), dtype).to(like.device)
 
 
 def total_steps(config: FinetuneConfig, examples: int) -> int:

@@ -18,9 +18,8 @@ from transformers import PreTrainedModel
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.consistency import consistency_fix_maxprob
-from icm_rl.icm.finetune import FinetuneConfig, finetuned, total_steps
+from icm_rl.icm.finetune import FinetuneConfig, finetuned, total_steps, trained_once
 from icm_rl.icm.objective import Labels, inconsistent_pairs, log_odds
-from icm_rl.models import load_causal_lm
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example, Label, Task, group_members
 
@@ -117,7 +116,14 @@ class FoldsSearch:
             before, (labels, result) = labels, self._merged(names)
             history.append(self._record(number, before, labels, result))
             if number < self.config.rounds:
-                theta = self._next_theta(theta, labels, number)
+                start, name = time.monotonic(), f"theta-{number}"
+
+                def train(theta=theta, labels=labels, name=name, start=start) -> PreTrainedModel:
+                    trained = self._trained(theta, self.examples, labels, name)
+                    write_json(self._file(name), {"seconds": time.monotonic() - start})
+                    return trained
+
+                theta = trained_once(self.work / name, train, theta)
         self._progress.close()
         seconds = sum(read_json(file)["seconds"] for file in self.work.glob("*.json"))
         return {"labels": labels, **result, "history": history, "spread": 0.0, "seconds": seconds}
@@ -146,19 +152,6 @@ class FoldsSearch:
         return finetuned(
             model, self.engine.tokenizer, texts, self.config.finetune, seed, self._progress
         )
-
-    def _next_theta(self, theta: PreTrainedModel, labels: Labels, number: int) -> PreTrainedModel:
-        """θ of the next round, trained on all labels of this one."""
-        folder = self.work / f"theta-{number}"
-        if self.processes.is_main_process and not folder.exists():
-            unfinished = folder.with_suffix(".new")
-            start = time.monotonic()
-            trained = self._trained(theta, self.examples, labels, folder.name)
-            trained.save_pretrained(unfinished)
-            write_json(self._file(folder.name), {"seconds": time.monotonic() - start})
-            unfinished.rename(folder)
-        self.processes.wait_for_everyone()
-        return load_causal_lm(str(folder), str(theta.dtype).removeprefix("torch.")).to(theta.device)
 
     def _merged(self, names: Sequence[str]) -> tuple[dict[str, Label], dict[str, Any]]:
         """A round's labels and what they are worth, once all processes have saved their parts."""

@@ -11,13 +11,15 @@ from statistics import mean
 from typing import Any
 
 from accelerate import PartialState
+from transformers import PreTrainedModel
 
-from icm_rl.engines import Engine
+from icm_rl.engines import Engine, LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_jsonl
 from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.export import export, push
+from icm_rl.icm.finetune import finetuned, trained_once
 from icm_rl.icm.folds import FoldsSearch
 from icm_rl.icm.objective import Scorer
 from icm_rl.icm.pools import split_into_pools
@@ -128,37 +130,67 @@ def _label_pools(
     jobs = list(product(range(len(pools)), range(config.restarts)))  # (pool, restart)
     files = {(pool, restart): work / f"{pool:05}-{restart}.json" for pool, restart in jobs}
     own = jobs[processes.process_index :: processes.num_processes]
+    base = engine
     iterations = {job: total_iterations(config.search, len(pools[job[0]])) for job in own}
     done = sum(iterations[job] for job in own if files[job].exists())
     progress = Progress("ICM", sum(iterations.values()), done, shown=processes.is_main_process)
-    for job in own:
-        if not files[job].exists():
-            scorer = Scorer(
-                pools[job[0]],
-                task,
-                engine,
-                config.alpha,
-                config.objective,
-                config.consistency,
-                config.order,
-            )
-            saved = files[job].with_suffix(".unfinished.json")
-            write_json(files[job], _search_pool(scorer, job, gold, config, saved, progress))
-            saved.unlink(missing_ok=True)
+    finished: list[dict[str, Any]] = []
+    for pool, examples in enumerate(pools):
+        if config.iterative and pool:
+            processes.wait_for_everyone()
+            finished.append(_best(pool - 1, files, config))
+            engine = _trained_engine(base, finished, pools[:pool], task, config, work)
+        for job in own:
+            if job[0] == pool and not files[job].exists():
+                scorer = Scorer(
+                    examples,
+                    task,
+                    engine,
+                    config.alpha,
+                    config.objective,
+                    config.consistency,
+                    config.order,
+                )
+                saved = files[job].with_suffix(".unfinished.json")
+                write_json(files[job], _search_pool(scorer, job, gold, config, saved, progress))
+                saved.unlink(missing_ok=True)
     progress.close()
     processes.wait_for_everyone()
-    finished = []
-    for pool in range(len(pools)):
-        results = [read_json(files[pool, restart]) for restart in range(config.restarts)]
-        best = max(results, key=lambda result: result["utility"])
-        spread = best["utility"] - min(result["utility"] for result in results)
-        spent = {
-            name: sum(result[name] for result in results)
-            for name in ("seconds", "prompt_tokens", "computed_tokens")
-        }
-        finished.append(best | spent | {"spread": spread})
+    finished = [_best(pool, files, config) for pool in range(len(pools))]
     _warn(finished, config)
     return finished
+
+
+def _best(pool: int, files: Mapping[tuple[int, int], Path], config: IcmConfig) -> dict[str, Any]:
+    """The pool's search of highest U, with what all of its searches took."""
+    results = [read_json(files[pool, restart]) for restart in range(config.restarts)]
+    best = max(results, key=lambda result: result["utility"])
+    spread = best["utility"] - min(result["utility"] for result in results)
+    spent = {
+        name: sum(result[name] for result in results)
+        for name in ("seconds", "prompt_tokens", "computed_tokens")
+    }
+    return best | spent | {"spread": spread}
+
+
+def _trained_engine(
+    base: LocalEngine,
+    finished: Sequence[Mapping[str, Any]],
+    pools: Sequence[Sequence[Example]],
+    task: Task,
+    config: IcmConfig,
+    work: Path,
+) -> LocalEngine:
+    """An engine whose model learned the labels of the pools so far, as in the authors' code."""
+    labels = {id: label for result in finished for id, label in result["labels"].items()}
+    texts = [(e.text, task.labels[labels[e.id]]) for pool in pools for e in pool]
+    name = f"theta-{len(pools)}"
+
+    def train() -> PreTrainedModel:
+        seed = f"{config.seed} {name}"
+        return finetuned(base.model, base.tokenizer, texts, config.finetune, seed)
+
+    return base.with_model(trained_once(work / name, train, base.model))
 
 
 def _warn(finished: Sequence[Mapping[str, Any]], config: IcmConfig) -> None:

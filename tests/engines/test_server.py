@@ -22,8 +22,8 @@ from icm_rl.models import resolve
 from icm_rl.tasks import TASKS
 from tests.conftest import ROOT, run, start
 
-VLLM = ROOT / ".venv-vllm" / "bin" / "vllm"
-pytestmark = pytest.mark.skipif(not VLLM.exists(), reason="no vLLM here; 'make vllm' installs it")
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it")
 
 TASK = TASKS["preferences"]
 LABELS = list(TASK.labels.values())
@@ -40,11 +40,13 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
-        flags = ("--served-model-name", "miniature", "--port", str(self.port))
+        # what 'vllm serve' starts; the CPU package lacks the metadata that the command reads
+        flags = ("-m", "vllm.entrypoints.openai.api_server", "--model", resolve("miniature"))
+        flags += ("--served-model-name", "miniature", "--port", str(self.port))
         flags += ("--dtype", "float32", "--enforce-eager", "--enable-prefix-caching")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [VLLM, "serve", resolve("miniature"), *flags],
+                [PYTHON, *flags],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
