@@ -1,4 +1,5 @@
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -59,6 +60,21 @@ def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def killed_often(args: Sequence[object], times: int, seed: int = 0) -> None:
+    """Starts a recipe, kills it at random moments, and lets it end after that."""
+    rng = random.Random(seed)
+    for _ in range(times):
+        process = start(*args)
+        try:
+            process.wait(rng.uniform(5, 12))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        else:
+            break
+    run(*args)
 
 
 @pytest.fixture(scope="session")

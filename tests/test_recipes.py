@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import LAUNCH, SHARED, kill_when, run
+from tests.conftest import LAUNCH, SHARED, kill_when, killed_often, run
 
 ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
 ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3)
@@ -67,6 +67,15 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
     assert rows(tmp_path / "out" / "history.jsonl") == rows(labeled / "history.jsonl")
     again = run(*command)
     assert "complete, nothing to do" in again.stdout
+
+
+def test_twenty_kills_at_random_moments_lose_nothing(data, tmp_path):
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
+    flags = (*ICM, *flags, "--dtype", "float32", "--baselines", "false")
+    run(*flags, "--output_dir", tmp_path / "whole")
+    killed_often((*flags, "--output_dir", tmp_path / "out"), 20)
+    whole, out = ((tmp_path / name / "labels.jsonl").read_bytes() for name in ("whole", "out"))
+    assert out == whole
 
 
 def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
