@@ -11,6 +11,8 @@ the current label is not scored.
 
 import torch
 from accelerate import Accelerator
+from transformers import BitsAndBytesConfig
+from transformers.utils import is_bitsandbytes_available
 
 from icm_rl.engines import Engine, LocalEngine
 from icm_rl.errors import InputError, run
@@ -68,11 +70,23 @@ def load_engine(config: IcmConfig, task: Task, accelerator: Accelerator) -> Engi
             load_config(config.model, config.trust_remote_code).max_position_embeddings,
             config.cache_tokens,
         )
+    quantised = {}
+    if config.load_in_8bit or config.load_in_4bit:
+        if not is_bitsandbytes_available():
+            raise InputError(
+                "--load_in_8bit and --load_in_4bit need the extra 'quantized': pip install "
+                "icm_rl[quantized]"
+            )
+        quantised["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=config.load_in_8bit, load_in_4bit=config.load_in_4bit
+        )
     model = load_causal_lm(
-        config.model, config.dtype, config.trust_remote_code, device_map=config.device_map
+        config.model,
+        config.dtype,
+        config.trust_remote_code,
+        device_map=config.device_map or accelerator.device,
+        **quantised,
     )
-    if config.device_map is None:
-        model.to(accelerator.device)
     return LocalEngine(model, tokenizer, labels, config.cache_tokens)
 
 

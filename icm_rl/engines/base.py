@@ -33,11 +33,13 @@ class Engine(Protocol):
         context_length: The most tokens of a prompt.
         prompt_tokens: The tokens of all prompts so far.
         computed_tokens: Those of them that were computed; the others were shared or kept.
+        missing_labels: How many of the log-probabilities so far are only upper bounds.
     """
 
     context_length: int
     prompt_tokens: int
     computed_tokens: int
+    missing_labels: int
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the piece takes in a context."""

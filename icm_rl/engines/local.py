@@ -30,6 +30,7 @@ class LocalEngine:
     Attributes:
         prompt_tokens: The tokens of all prompts so far.
         computed_tokens: Those of them that were computed; the others were shared or kept.
+        missing_labels: 0; all log-probabilities are exact.
 
     Raises:
         InputError: The labels begin with the same token.
@@ -45,7 +46,7 @@ class LocalEngine:
         self.model, self.tokenizer = model, tokenizer
         self.labels, self.cache_tokens = labels, cache_tokens
         self.context_length = model.config.max_position_embeddings
-        self.prompt_tokens = self.computed_tokens = 0
+        self.prompt_tokens = self.computed_tokens = self.missing_labels = 0
         self._tokens: dict[str, list[int]] = {}
         self._tree = PrefixTree(self._encode, cache_tokens // 2, tokenizer.bos_token)
         self._label_ids = first_tokens(self._encode, labels)

@@ -165,6 +165,12 @@ class IcmConfig:
     dtype: str = field(
         default="auto", metadata={"help": "The model's number type: auto, float32, bfloat16, …"}
     )
+    load_in_8bit: bool = field(
+        default=False, metadata={"help": "Quantise the model to 8 bits (bitsandbytes)."}
+    )
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "Quantise the model to 4 bits (bitsandbytes)."}
+    )
     device_map: str | None = field(
         default=None, metadata={"help": "'auto' spreads a large model over this machine's GPUs."}
     )
@@ -208,6 +214,15 @@ class IcmConfig:
         if self.server and (self.method == "folds" or self.iterative):
             raise InputError(
                 "--method folds and --iterative train the model, which a --server cannot; drop one"
+            )
+
+        if self.load_in_8bit and self.load_in_4bit:
+            raise InputError("--load_in_8bit and --load_in_4bit exclude each other; drop one")
+        quantised = self.load_in_8bit or self.load_in_4bit
+        if quantised and (self.method == "folds" or self.iterative):
+            raise InputError(
+                "--method folds and --iterative train the model's weights, which are fixed when "
+                "quantised; drop --load_in_8bit or --load_in_4bit"
             )
 
     @property

@@ -35,7 +35,7 @@ class FoldsConfig:
     """
 
     folds: int = 4
-    rounds: int = 3
+    rounds: int = 2
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 

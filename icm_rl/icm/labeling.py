@@ -28,6 +28,7 @@ from icm_rl.progress import Progress
 from icm_rl.tasks import Dataset, Example, Label, Task, group_members
 
 _SECONDS_BETWEEN_SAVES = 0.5
+_COUNTED = ("prompt_tokens", "computed_tokens", "missing_labels")  # by the engine
 
 
 def plan_pools(data: Dataset, engine: Engine, config: IcmConfig) -> list[list[Example]]:
@@ -166,10 +167,7 @@ def _best(pool: int, files: Mapping[tuple[int, int], Path], config: IcmConfig) -
     results = [read_json(files[pool, restart]) for restart in range(config.restarts)]
     best = max(results, key=lambda result: result["utility"])
     spread = best["utility"] - min(result["utility"] for result in results)
-    spent = {
-        name: sum(result[name] for result in results)
-        for name in ("seconds", "prompt_tokens", "computed_tokens")
-    }
+    spent = {name: sum(result[name] for result in results) for name in ("seconds", *_COUNTED)}
     return best | spent | {"spread": spread}
 
 
@@ -223,20 +221,17 @@ def _search_pool(
     """One search of one pool, from the beginning or from where a killed run saved it."""
     pool, restart = job
     start, state, engine = time.monotonic(), None, scorer.engine
-    spent = {"seconds": 0.0, "prompt_tokens": 0, "computed_tokens": 0}
+    spent = {"seconds": 0.0, **dict.fromkeys(_COUNTED, 0)}
     if saved.exists():
         values = read_json(saved)
         state, spent = SearchState.from_json(values["state"]), values["spent"]
         progress.advance(state.iteration)
     last_save = start
-    before = engine.prompt_tokens, engine.computed_tokens
+    before = {name: getattr(engine, name) for name in _COUNTED}
 
     def spent_by_now() -> dict[str, float]:
-        return {
-            "seconds": spent["seconds"] + time.monotonic() - start,
-            "prompt_tokens": spent["prompt_tokens"] + engine.prompt_tokens - before[0],
-            "computed_tokens": spent["computed_tokens"] + engine.computed_tokens - before[1],
-        }
+        counted = {n: spent[n] + getattr(engine, n) - before[n] for n in _COUNTED}
+        return {"seconds": spent["seconds"] + time.monotonic() - start, **counted}
 
     def after_iteration(state: SearchState) -> None:
         nonlocal last_save
@@ -318,7 +313,7 @@ def _search_metrics(
 
 
 def _compute(finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Of searches: iterations for each label (Table 5 of the paper), and tokens.
+    """Of searches: iterations for each label (Table 5 of the paper), tokens, and bounds.
 
     A pool's iterations are counted up to the one that labeled the last example it labeled.
     """
@@ -331,6 +326,7 @@ def _compute(finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         / sum(map(max, labeled)),
         "computed_tokens": computed,
         "cached_tokens": sum(result["prompt_tokens"] for result in finished) - computed,
+        "missing_labels": sum(result["missing_labels"] for result in finished),
     }
 
 
