@@ -20,7 +20,7 @@ check: $(VENV)/ready
 # A virtual environment with the exact versions of constraints.txt and this package.
 $(VENV)/ready: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[deepspeed,server,quantized,dev]"
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[deepspeed,server,dev]"
 	touch $@
 
 # vLLM for the CPU; the packages removed are CUDA builds that it cannot import.

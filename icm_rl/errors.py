@@ -12,17 +12,19 @@ class InputError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a recipe; an ``InputError`` becomes one line on standard error and exit code 2.
-
-    The libraries' own progress bars and notices are off: each stage shows its own.
-    """
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    """Runs a recipe; an ``InputError`` becomes one line on standard error and exit code 2."""
+    quiet_libraries()
     try:
         main()
     except InputError as error:
         sys.exit(_fail(str(error)))
+
+
+def quiet_libraries() -> None:
+    """Turns off the libraries' own progress bars and notices: each stage shows its own."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def _fail(message: str) -> int:

@@ -2,20 +2,27 @@
 
     python recipes/icm.py --config recipes/configs/miniature/icm.yaml
 
-Started by ``torchrun --nproc_per_node N``, its processes share out the pools of a data set.
+With ``--processes N``, or started by ``torchrun --nproc_per_node N``, its processes share out the
+searches.
 
 Departs from Algorithm 1 of the paper in two points, as the authors' code does: the mutual
 predictability is the mean of the labels' log-odds (``--objective``), and a proposal that repeats
 the current label is not scored.
 """
 
+import os
+import sys
+from multiprocessing.queues import SimpleQueue
+
 import torch
 from accelerate import Accelerator
+from accelerate.utils.other import get_free_port
+from torch.multiprocessing import ProcessExitedException, get_context, spawn
 from transformers import BitsAndBytesConfig
 from transformers.utils import is_bitsandbytes_available
 
 from icm_rl.engines import Engine, LocalEngine
-from icm_rl.errors import InputError, run
+from icm_rl.errors import InputError, quiet_libraries, run
 from icm_rl.files import open_stage
 from icm_rl.icm.config import IcmConfig, stage_settings
 from icm_rl.icm.labeling import label_dataset, plan_pools
@@ -26,6 +33,33 @@ from icm_rl.tasks import Task
 
 def main() -> None:
     (config,) = parse([IcmConfig])
+    if config.processes == 1 or "LOCAL_RANK" in os.environ:  # or a launcher started them
+        label(config)
+        return
+    errors = get_context("spawn").SimpleQueue()
+    try:
+        spawn(_process, (config, get_free_port(), errors), config.processes)
+    except ProcessExitedException as error:
+        if not errors.empty():
+            raise InputError(errors.get()) from None
+        raise SystemExit(error.exit_code) from None
+
+
+def _process(rank: int, config: IcmConfig, port: int, errors: SimpleQueue) -> None:
+    count = str(config.processes)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": count}
+    os.environ |= {"LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(max(1, torch.get_num_threads() // config.processes))
+    quiet_libraries()
+    try:
+        label(config)
+    except InputError as error:
+        errors.put(str(error))
+        sys.exit(2)
+
+
+def label(config: IcmConfig) -> None:
+    """Labels the data set; of several processes, each calls this."""
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     task = config.configured_task
     data = task.load(config.source, config.limit)

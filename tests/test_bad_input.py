@@ -61,6 +61,18 @@ CASES = {
         "--initial_labels golden needs a gold label for every example; 2 of 2 have none",
     ),
     "no search": (lines(PAIR), ["--restarts", "0"], "--restarts is 0; give 1 or more"),
+    "two processes": (lines(PAIR, "{nope"), ["--processes", "2"], "line 2: not JSON"),
+    "twice quantised": (
+        lines(PAIR),
+        ["--load_in_8bit", "--load_in_4bit"],
+        "--load_in_8bit and --load_in_4bit exclude each other; drop one",
+    ),
+    "quantised training": (
+        lines(PAIR),
+        ["--load_in_4bit", "--method", "folds"],
+        "train the model's weights, which are fixed when quantised",
+    ),
+    "not installed": (lines(PAIR), ["--load_in_4bit"], "pip install icm_rl[quantized]"),
     "no such model": (lines(PAIR), ["--model", "nowhere/to-be-found"], "nowhere/to-be-found"),
 }
 

@@ -50,7 +50,8 @@ def test_config_parses_and_builds(path):
         left_out |= {"data_config", "data_split", "template", "labels", "relation"}
         left_out |= {"group_column", "key_column", "initial_labels", "push_to_hub"}
         left_out |= {"server", "server_kind", "served_model", "top_logprobs", "concurrency"}
-        left_out |= {"request_timeout", "request_retries"}
+        left_out |= {"request_timeout", "request_retries", "load_in_8bit", "load_in_4bit"}
+        left_out |= {"processes"}
         search = {field.name for field in fields(SearchConfig)} - {"group_weight"}
         search |= {"iterative", "pool_size", "objective", "consistency", "order", "restarts"}
         folds = {"folds", "rounds", "learning_rate", "num_train_epochs", "train_batch_size"}

@@ -17,6 +17,7 @@ ServerKind = Literal["vllm", "openai"]
 _LEAST = {
     "initial_examples": 1,
     "restarts": 1,
+    "processes": 1,
     "folds": 2,
     "rounds": 1,
     "num_train_epochs": 1,
@@ -171,6 +172,10 @@ class IcmConfig:
     load_in_4bit: bool = field(
         default=False, metadata={"help": "Quantise the model to 4 bits (bitsandbytes)."}
     )
+    processes: int = field(
+        default=1,
+        metadata={"help": "Processes on this machine that share out the searches, or the folds."},
+    )
     device_map: str | None = field(
         default=None, metadata={"help": "'auto' spreads a large model over this machine's GPUs."}
     )
@@ -280,6 +285,15 @@ class IcmConfig:
 
 def stage_settings(config: IcmConfig) -> dict[str, Any]:
     """What decides the labels, besides the data and the model themselves."""
-    elsewhere = {"model", "data", "output_dir", "device_map", "cache_tokens", "push_to_hub"}
-    elsewhere |= {"server", "served_model", "concurrency", "request_timeout", "request_retries"}
+    elsewhere = {"model", "data", "output_dir", "push_to_hub"}
+    elsewhere |= {
+        "processes",
+        "device_map",
+        "cache_tokens",
+        "server",
+        "served_model",
+        "concurrency",
+        "request_timeout",
+        "request_retries",
+    }
     return {name: value for name, value in asdict(config).items() if name not in elsewhere}

@@ -95,7 +95,7 @@ def _card(
         configs=[{"config_name": "default", "data_files": "data/train.parquet"}],
     )
     right = metrics.get("label_accuracy")
-    agreement = f"| labels that agree with gold labels | {right:.1%} |\n"
+    agreement = right is not None and f"| labels that agree with gold labels | {right:.1%} |\n"
     defaults = stage_settings(IcmConfig())
     changed = {
         name: value for name, value in stage_settings(config).items() if value != defaults[name]
@@ -112,7 +112,7 @@ def _card(
             data=_name(str(config.source)),
             utility=metrics["utility"],
             inconsistencies=metrics["inconsistencies"],
-            measured="" if right is None else agreement,
+            measured=agreement or "",
             columns="\n".join(f"- `{name}`: {_COLUMNS[name]}" for name in rows[0]),
             settings=yaml.safe_dump(changed, sort_keys=False).rstrip(),
         )
