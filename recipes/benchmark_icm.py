@@ -89,11 +89,11 @@ def evaluations(config: BenchmarkConfig) -> None:
     print("|---|" + "---|" * 9, flush=True)
     for size in config.sizes:
         texts = drawn_texts(config, size + 1)
-        labeled = [f"{text} {k % 2 == 1}\n\n" for k, text in enumerate(texts)]
+        labeled = [(text, f" {k % 2 == 1}\n\n") for k, text in enumerate(texts)]
 
         def requests(contexts: Mapping[int, Sequence[int]], texts=texts, labeled=labeled):
             return [
-                Request(tuple(labeled[k] for k in order), texts[id])
+                Request(tuple(piece for k in order for piece in labeled[k]), texts[id])
                 for id, order in contexts.items()
             ]
 
@@ -219,7 +219,6 @@ class PlanningEngine:
         self.computed_tokens = 0
         self._counts: dict[str, int] = {}
         self._tree = PrefixTree(self._encode, cache_tokens // 2)
-        self._right = {f"{text} {label}\n\n": True for text, label in gold.items()}
 
     def count_tokens(self, text: str) -> int:
         if text not in self._counts:
@@ -244,8 +243,9 @@ class PlanningEngine:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> tuple[float, float]:
-        right = sum(piece in self._right for piece in request.context)
-        agreement = right / len(request.context) if request.context else 0.5
+        shown = list(zip(request.context[::2], request.context[1::2], strict=True))
+        right = sum(label.strip() == str(self.gold[text]) for text, label in shown)
+        agreement = right / len(shown) if shown else 0.5
         towards = 1 if self.gold[request.query] else -1
         odds = 6 * (agreement - 0.5) * towards + random.Random(request.query).gauss(0, 1)
         return -math.log1p(math.exp(-odds)), -math.log1p(math.exp(odds))

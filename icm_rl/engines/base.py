@@ -14,8 +14,8 @@ class Request:
 
     ::
 
-        context[0]      context[1]      ...  query                      label
-        "… is True\\n\\n"  "… is False\\n\\n"     "… I think this claim is"  " True" or " False"
+        context[0]  [1]            [2]     [3]             …  query   label
+        "… is"      " True\\n\\n"   "… is"  " False\\n\\n"   …  "… is"  " True" or " False"
 
     Each piece is tokenized by itself, so that equal prefixes are equal token for token and an
     engine can compute them once. What is read is the probability of the label's first token at

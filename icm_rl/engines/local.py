@@ -86,7 +86,7 @@ class LocalEngine:
         shortest, past, count = run_tokens(ordered[0]), 0, 0
         for run in ordered:
             new, widest = run_tokens(run), max(past, run[0].past)
-            mixed = new > 2 * shortest or (widest == 0 and new != shortest)
+            mixed = new > 1.25 * shortest or (widest == 0 and new != shortest)
             if count and (mixed or (count + 1) * (widest + new) > self.cache_tokens // 2):
                 break
             past, count = widest, count + 1

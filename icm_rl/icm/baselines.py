@@ -36,9 +36,12 @@ def many_shot(
     answer to its question, would give its label away.
     """
     groups = list(group_members(examples).values())
-    texts = [[task.demonstration(e, labels[e.id]) for e in members] for members in groups]
+    pieces = [
+        [piece for e in members for piece in task.demonstration(e, labels[e.id])]
+        for members in groups
+    ]
     requests = [
-        Request(tuple(text for other in order for text in texts[other]), example.text)
+        Request(tuple(piece for other in order for piece in pieces[other]), example.text)
         for members, order in zip(groups, leave_one_out(len(groups)), strict=True)
         for example in members
     ]

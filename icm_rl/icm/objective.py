@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
+from itertools import chain, combinations
 from typing import Literal
 
 from icm_rl.engines import Engine, Request
@@ -176,7 +176,7 @@ class Scorer:
     ) -> list[Label]:
         """The most likely label of each of some unlabeled examples, given all labeled ones."""
         order = arrangement.full if self.order == "tree" else self._ordered(set(labels))
-        context = tuple(self._demonstration(id, labels[id]) for id in order)
+        context = self._context(order, labels)
         requests = [Request(context, self.examples[id].text) for id in ids]
         return [self.task.most_likely(answer) for answer in self.engine.label_log_probs(requests)]
 
@@ -194,10 +194,7 @@ class Scorer:
         }
         contexts = self._contexts(arrangement) if new else {}
         requests = [
-            Request(
-                tuple(self._demonstration(other, labels[other]) for other in order),
-                self.examples[id].text,
-            )
+            Request(self._context(order, labels), self.examples[id].text)
             for labels in new.values()
             for id, order in contexts.items()
         ]
@@ -245,8 +242,10 @@ class Scorer:
         utility = self.alpha * predictability - inconsistencies
         return Score(utility, predictability, inconsistencies, log_probs)
 
-    def _demonstration(self, id: str, label: Label) -> str:
-        return self.task.demonstration(self.examples[id], label)
+    def _context(self, order: Sequence[str], labels: Labels) -> tuple[str, ...]:
+        """The pieces of these examples with their labels."""
+        shown = (self.task.demonstration(self.examples[id], labels[id]) for id in order)
+        return tuple(chain.from_iterable(shown))
 
     def _ordered(self, ids: Set[str]) -> tuple[str, ...]:
         return tuple(e.id for members in self.groups.values() for e in members if e.id in ids)

@@ -6,6 +6,7 @@ labels by any other criterion, or ICM has nothing to find.
 
 import random
 from dataclasses import dataclass
+from itertools import chain
 from statistics import mean
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,9 +96,11 @@ def _after(
     pool: Pool, labels: dict[str, bool], task: Task, engine: Engine, first: int = 16
 ) -> float:
     """Accuracy on each later item of a list, given all items before it with their labels."""
-    texts = [task.demonstration(e, labels[e.id]) for e in pool.examples]
-    later = range(first, len(texts))
-    requests = [Request(tuple(texts[:k]), pool.examples[k].text) for k in later]
+    shown = [task.demonstration(e, labels[e.id]) for e in pool.examples]
+    later = range(first, len(shown))
+    requests = [
+        Request(tuple(chain.from_iterable(shown[:k])), pool.examples[k].text) for k in later
+    ]
     answers = engine.label_log_probs(requests)
     predicted = {
         pool.examples[k].id: task.most_likely(answer)

@@ -99,9 +99,12 @@ class Task:
             for literal, name, _, _ in Formatter().parse(self.template)
         )
 
-    def demonstration(self, example: Example, label: Label) -> str:
-        """An example with its label, as it stands in a context."""
-        return f"{example.text}{self.labels[label]}\n\n"
+    def demonstration(self, example: Example, label: Label) -> tuple[str, str]:
+        """An example with its label, as it stands in a context: its text, and what follows it.
+
+        They are two pieces, so that contexts which differ in the label share the text.
+        """
+        return example.text, f"{self.labels[label]}\n\n"
 
     def most_likely(self, log_probs: Sequence[float]) -> Label:
         """The label of highest log-probability; of equal ones the last: True needs odds above 1."""

@@ -199,7 +199,7 @@ def test_claims_of_the_users_own(tmp_path):
     assert longer.text == "The river Nile is longer than 7000 km.\nTrue or false?"
     assert (nile.group, longer.key, oka.group) == ("Nile", "7000", "Oka")
     assert data.gold == {nile.id: True, longer.id: False}
-    assert task.demonstration(nile, False).endswith("True or false? false\n\n")
+    assert "".join(task.demonstration(nile, False)).endswith("True or false? false\n\n")
     assert not task.consistent(nile, False, longer, True)
 
 
