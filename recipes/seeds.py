@@ -2,9 +2,10 @@
 
     python recipes/seeds.py --seeds 5 --jobs 2 --output_dir runs/seeds
 
-Each seed runs the chain, ICM without consistency on the same preferences (the paper's Figure 10),
-and ICM and fine-tuning by gold labels on the word task, whose criterion nothing can elicit
-(Section 4.2). Continues where it was stopped.
+Each seed runs the chain; ICM on the same preferences without consistency (the paper's Figure 10),
+with contexts in one fixed order on a quarter of them, and by folds; ICM and fine-tuning by gold
+labels on the word task, whose criterion nothing can elicit (Section 4.2); and ICM on the
+miniature's facts, solutions and colors. Continues where it was stopped.
 """
 
 import os
@@ -54,7 +55,8 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     data, flags = folder / "chain" / "data", ["--seed", str(seed)]
     chain = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
     icm = ["recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", *flags]
-    preferences = ["--data", data / "preferences_train.jsonl", "--baselines", "false"]
+    preferences = ["--data", data / "preferences_train.jsonl"]
+    no_consistency = ["--consistency", "false", "--baselines", "false"]
     tuned = ["recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml", *flags]
     tuned += ["--num_train_epochs", "20", "--eval_fraction", "0.25"]
     gold = folder / "word_preferences" / "preferences_gold.jsonl"
@@ -63,9 +65,19 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     for command in (
         [*icm, "--output_dir", folder / "word", "--data", data / "word_train.jsonl"],
         [*tuned, "--output_dir", folder / "word_tuned", "--preferences", gold],
-        [*icm, "--output_dir", folder / "no_consistency", *preferences, "--consistency", "false"],
+        [*icm, "--output_dir", folder / "no_consistency", *preferences, *no_consistency],
+        [*icm, "--output_dir", folder / "fixed", *preferences, "--order", "fixed", "--limit", "96"],
+        _miniature("folds", folder, *preferences, *flags),
+        _miniature("facts", folder, "--data", data / "facts_train.jsonl", *flags),
+        _miniature("solutions", folder, "--data", data / "solutions_train.jsonl", *flags),
+        _miniature("colors", folder, "--data", data / "colors.jsonl", *flags),
     ):
         _run(command, f"seed {seed}", cores)
+
+
+def _miniature(name: str, folder: Path, *flags: str | Path) -> list[str | Path]:
+    config = f"recipes/configs/miniature/{name}.yaml"
+    return ["recipes/icm.py", "--config", config, "--output_dir", folder / name, *flags]
 
 
 def _run(command: list[str | Path], name: str, cores: int) -> None:

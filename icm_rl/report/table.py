@@ -16,6 +16,15 @@ _COLUMNS = {
     "**ICM labels**": "icm.label_accuracy",
     "ICM, no consistency": "no_consistency.label_accuracy",
     "contradictory pairs, no consistency": "no_consistency.contradictory",
+    "ICM, fixed order, 96 pairs": "fixed.label_accuracy",
+    "golden many-shot, 96 pairs": "fixed.golden_many_shot_accuracy",
+    "ICM by folds": "folds.label_accuracy",
+    "ICM on *facts*": "facts.label_accuracy",
+    "golden many-shot on *facts*": "facts.golden_many_shot_accuracy",
+    "ICM on *solutions*": "solutions.label_accuracy",
+    "golden many-shot on *solutions*": "solutions.golden_many_shot_accuracy",
+    "ICM on *colors*": "colors.label_accuracy",
+    "golden many-shot on *colors*": "colors.golden_many_shot_accuracy",
     "ICM on *word*": "word.label_accuracy",
     "golden many-shot on *word*": "word.golden_many_shot_accuracy",
     "fine-tuned by gold labels on *word*": "word_tuned.eval_accuracy",
@@ -28,6 +37,7 @@ _COLUMNS = {
     "**policy after: reference reward**": "policy.after.reference_reward",
     "**win rate**": "policy.win_rate",
 }
+_BESIDE = ("word", "word_tuned", "fixed", "folds", "facts", "solutions", "colors")
 _PLAIN = ("reward_model.", "policy.before.reference_reward", "policy.after.reference_reward")
 
 
@@ -38,8 +48,7 @@ def seed_result(folder: Path) -> dict[str, Any]:
     return {
         **read_json(folder / "chain" / "report.json"),
         "no_consistency": free | {"contradictory": contradictory},
-        "word": read_json(folder / "word" / "metrics.json"),
-        "word_tuned": read_json(folder / "word_tuned" / "metrics.json"),
+        **{name: read_json(folder / name / "metrics.json") for name in _BESIDE},
     }
 
 
