@@ -92,3 +92,9 @@ def test_bad_files_are_named(tmp_path, content, message):
     (tmp_path / "c.yaml").write_text(content)
     with pytest.raises(InputError, match=message):
         parse([IcmConfig], ["--config", str(tmp_path / "c.yaml")])
+
+
+def test_each_server_is_asked_by_a_process_of_its_own():
+    servers = ["http://localhost:8000/v1", "http://localhost:8001/v1"]
+    assert IcmConfig(server=servers).processes == 2
+    assert IcmConfig(server=servers, processes=3).processes == 3

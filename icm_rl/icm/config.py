@@ -183,7 +183,7 @@ class IcmConfig:
         default=None,
         metadata={
             "help": "Ask an OpenAI-compatible server instead of a model in this process: its "
-            "address, ending in /v1; several are shared out to the processes. --model then gives "
+            "address, ending in /v1; several are asked by as many processes. --model then gives "
             "the tokenizer."
         },
     )
@@ -216,6 +216,7 @@ class IcmConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"--{name} is {getattr(self, name)}; give {least} or more")
+        self.processes = max(self.processes, len(self.server or ()))
         if self.server and (self.method == "folds" or self.iterative):
             raise InputError(
                 "--method folds and --iterative train the model, which a --server cannot; drop one"
