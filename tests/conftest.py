@@ -52,14 +52,19 @@ def start(*args: object) -> subprocess.Popen:
     )
 
 
+def kill(process: subprocess.Popen) -> None:
+    """Kills a process with all that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
     """Starts a recipe and kills it, with all that it started, as soon as ``appears()`` is true."""
     process = start(*args)
     while not appears():
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
 
 
 def killed_often(args: Sequence[object], times: int, seed: int = 0) -> None:
@@ -70,8 +75,7 @@ def killed_often(args: Sequence[object], times: int, seed: int = 0) -> None:
         try:
             process.wait(rng.uniform(5, 12))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill(process)
         else:
             break
     run(*args)

@@ -5,6 +5,7 @@ and the keys and values of segments stay for the calls to come, as many as the b
 """
 
 from collections.abc import Sequence
+from functools import cache, partial
 
 import torch
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -47,7 +48,7 @@ class LocalEngine:
         self.labels, self.cache_tokens = labels, cache_tokens
         self.context_length = model.config.max_position_embeddings
         self.prompt_tokens = self.computed_tokens = self.missing_labels = 0
-        self._tokens: dict[str, list[int]] = {}
+        self._encode = cache(partial(tokenizer.encode, add_special_tokens=False))
         self._tree = PrefixTree(self._encode, cache_tokens // 2, tokenizer.bos_token)
         self._label_ids = first_tokens(self._encode, labels)
 
@@ -57,11 +58,6 @@ class LocalEngine:
 
     def count_tokens(self, text: str) -> int:
         return len(self._encode(text))
-
-    def _encode(self, text: str) -> list[int]:
-        if text not in self._tokens:
-            self._tokens[text] = self.tokenizer.encode(text, add_special_tokens=False)
-        return self._tokens[text]
 
     def forget(self) -> None:
         self._tree.clear()

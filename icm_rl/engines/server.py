@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Literal
 
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
@@ -81,7 +82,7 @@ class ServerEngine:
         self.config, self.tokenizer = config, tokenizer
         self.prompt_tokens = self.computed_tokens = self.missing_labels = 0
         self._asked = 0
-        self._ids: dict[str, list[int]] = {}
+        self._encode = cache(partial(tokenizer.encode, add_special_tokens=False))
         bos = tokenizer.bos_token
         # of a text the server's tokenizer makes the first token itself, if it makes one at all
         self._adds_bos = bos is not None and tokenizer("").input_ids[:1] == self._encode(bos)
@@ -100,11 +101,6 @@ class ServerEngine:
 
     def count_tokens(self, text: str) -> int:
         return len(self._encode(text))
-
-    def _encode(self, text: str) -> list[int]:
-        if text not in self._ids:
-            self._ids[text] = self.tokenizer.encode(text, add_special_tokens=False)
-        return self._ids[text]
 
     def forget(self) -> None:
         """Plans as if the server kept nothing; what it does keep costs it nothing."""

@@ -4,26 +4,21 @@ import random
 from collections.abc import Mapping, Sequence
 
 from icm_rl.engines import Engine, Request
-from icm_rl.icm.consistency import consistency_fix_maxprob
 from icm_rl.icm.objective import leave_one_out
 from icm_rl.tasks import Example, Label, Task, group_members
 
 
-def zero_shot(
-    examples: Sequence[Example], task: Task, engine: Engine, consistent: bool = False
-) -> dict[str, Label]:
-    """The most likely label of each example without any demonstration.
-
-    Args:
-        examples: Whole consistency groups.
-        task: Gives the labels and the relation.
-        engine: Answers for the task's labels.
-        consistent: Whether each group's labels are made consistent (Algorithm 4).
-    """
+def zero_shot_log_probs(
+    examples: Sequence[Example], engine: Engine
+) -> dict[str, tuple[float, ...]]:
+    """For each example the log-probability of each label without any demonstration."""
     answers = engine.label_log_probs([Request((), example.text) for example in examples])
-    log_probs = {e.id: answer for e, answer in zip(examples, answers, strict=True)}
-    if consistent:
-        return consistency_fix_maxprob(examples, task, log_probs)
+    return {e.id: answer for e, answer in zip(examples, answers, strict=True)}
+
+
+def zero_shot(examples: Sequence[Example], task: Task, engine: Engine) -> dict[str, Label]:
+    """The most likely label of each example without any demonstration."""
+    log_probs = zero_shot_log_probs(examples, engine)
     return {id: task.most_likely(answer) for id, answer in log_probs.items()}
 
 

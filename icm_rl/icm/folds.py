@@ -15,8 +15,9 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
-from icm_rl.engines import LocalEngine, Request
+from icm_rl.engines import LocalEngine
 from icm_rl.files import read_json, write_json
+from icm_rl.icm.baselines import zero_shot_log_probs
 from icm_rl.icm.consistency import consistency_fix_maxprob
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, total_steps, trained_once
 from icm_rl.icm.objective import Labels, inconsistent_pairs, log_odds
@@ -135,9 +136,7 @@ class FoldsSearch:
         self, name: str, examples: Sequence[Example], model: PreTrainedModel, start: float
     ) -> None:
         """Saves the model's labels of some examples, made consistent, and the seconds they took."""
-        requests = [Request((), example.text) for example in examples]
-        answers = self.engine.with_model(model).label_log_probs(requests)
-        log_probs = {e.id: answer for e, answer in zip(examples, answers, strict=True)}
+        log_probs = zero_shot_log_probs(examples, self.engine.with_model(model))
         labels = consistency_fix_maxprob(examples, self.task, log_probs)
         index = {label: index for index, label in enumerate(self.task.labels)}
         odds = {id: log_odds(log_probs[id], index[label]) for id, label in labels.items()}

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 from icm_rl.engines import Engine, LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_jsonl
-from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
+from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot_log_probs
 from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.consistency import consistency_fix_maxprob
 from icm_rl.icm.export import export, push
 from icm_rl.icm.finetune import finetuned, trained_once
 from icm_rl.icm.folds import FoldsSearch
@@ -353,13 +354,16 @@ def _baseline_metrics(
             "human_many_shot": data.human,
             "random_many_shot": random_labels(pool, task, random.Random(f"random labels {seed}")),
         }
-        for name, shots in known.items():
-            if all(example.id in shots for example in pool):
-                found = many_shot(pool, shots, task, engine)
-                predictions.setdefault(name, {}).update(found)
-        for name, consistent in (("zero_shot", False), ("consistent_zero_shot", True)):
-            found = zero_shot(pool, task, engine, consistent)
-            predictions.setdefault(name, {}).update(found)
+        found = {
+            name: many_shot(pool, shots, task, engine)
+            for name, shots in known.items()
+            if all(example.id in shots for example in pool)
+        }
+        alone = zero_shot_log_probs(pool, engine)
+        found["zero_shot"] = {id: task.most_likely(answer) for id, answer in alone.items()}
+        found["consistent_zero_shot"] = consistency_fix_maxprob(pool, task, alone)
+        for name, of_pool in found.items():
+            predictions.setdefault(name, {}).update(of_pool)
         progress.advance()
     progress.close()
     return {f"{name}_accuracy": accuracy(found, data.gold) for name, found in predictions.items()}

@@ -14,8 +14,8 @@ LARGEST_POOL = 256
 
 def example_tokens(example: Example, task: Task, engine: Engine) -> int:
     """The most tokens that the example takes in a context, label included."""
-    return engine.count_tokens(example.text) + max(
-        engine.count_tokens(f"{label}\n\n") for label in task.labels.values()
+    return max(
+        sum(map(engine.count_tokens, task.demonstration(example, label))) for label in task.labels
     )
 
 

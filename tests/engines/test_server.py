@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import time
@@ -20,7 +19,7 @@ from icm_rl.icm.objective import Scorer
 from icm_rl.icm.search import SearchConfig, search
 from icm_rl.models import resolve
 from icm_rl.tasks import TASKS
-from tests.conftest import ROOT, run, start
+from tests.conftest import ROOT, kill, run, start
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it")
@@ -61,8 +60,7 @@ class Server:
         raise AssertionError(f"vLLM did not start: {self.log.read_text()[-3000:]}")
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        kill(self.process)
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as page:
