@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import random
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -67,18 +69,38 @@ def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
     kill(process)
 
 
-def killed_often(args: Sequence[object], times: int, seed: int = 0) -> None:
-    """Starts a recipe, kills it at random moments, and lets it end after that."""
-    rng = random.Random(seed)
-    for _ in range(times):
-        process = start(*args)
-        try:
-            process.wait(rng.uniform(5, 12))
-        except subprocess.TimeoutExpired:
-            kill(process)
-        else:
-            break
-    run(*args)
+def killed_often(args: Sequence[object], pools: Path, times: int) -> None:
+    """Kills recipes/icm.py so many times at random moments of its searches; then lets it end.
+
+    Each life is forked from a process that has imported the recipe: seconds a life are saved.
+    """
+    rng = random.Random(0)
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["recipes.icm"])
+
+    def written() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in pools.glob("*[!p]")}
+
+    for life in range(times + 1):
+        process = forkserver.Process(target=_icm, args=(list(map(str, args)),))
+        process.start()
+        if life < times:
+            before = written()
+            while written() == before:
+                assert process.is_alive(), f"it ended after {life} of {times} kills"
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.5))
+            process.kill()
+        process.join()
+    assert process.exitcode == 0
+
+
+def _icm(args: list[str]) -> None:
+    from recipes import icm
+
+    sys.argv = ["recipes/icm.py", *args]
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        icm.main()
 
 
 @pytest.fixture(scope="session")

@@ -74,10 +74,10 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
 
 
 def test_twenty_kills_at_random_moments_lose_nothing(data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
-    flags = (*ICM, *flags, "--baselines", "false")
-    run(*flags, "--output_dir", tmp_path / "whole")
-    killed_often((*flags, "--output_dir", tmp_path / "out"), 20)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 48, "--pool_size", 32)
+    flags = (*ICM[1:], *flags, "--baselines", "false")
+    run("recipes/icm.py", *flags, "--output_dir", tmp_path / "whole")
+    killed_often((*flags, "--output_dir", tmp_path / "out"), tmp_path / "out" / "pools", 20)
     whole, out = ((tmp_path / name / "labels.jsonl").read_bytes() for name in ("whole", "out"))
     assert out == whole
 

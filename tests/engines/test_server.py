@@ -19,7 +19,7 @@ from icm_rl.icm.objective import Scorer
 from icm_rl.icm.search import SearchConfig, search
 from icm_rl.models import resolve
 from icm_rl.tasks import TASKS
-from tests.conftest import ROOT, kill, run, start
+from tests.conftest import ROOT, kill, killed_often, run, start
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it")
@@ -88,6 +88,11 @@ def connected(server: Server, tokenizer, **settings) -> ServerEngine:
     return ServerEngine(ServerConfig(server.url, **settings), tokenizer, LABELS, 2048)
 
 
+def written_labels(folder: Path) -> list[bool]:
+    lines = (folder / "labels.jsonl").read_text().splitlines()
+    return [json.loads(line)["label"] for line in lines]
+
+
 @pytest.mark.parametrize("kind", ["vllm", "openai"])
 def test_log_probs_equal_the_local_engines(server, preferences, engine, tokenizer, kind):
     examples = preferences.examples[:12]
@@ -138,13 +143,18 @@ def test_a_server_killed_and_started_again_loses_nothing(server, data, tmp_path,
     server.kill()
     server.start()
     assert process.wait() == 0
-    labels = [
-        [json.loads(line)["label"] for line in (folder / "labels.jsonl").read_text().splitlines()]
-        for folder in (out, tmp_path / "local")
-    ]
-    assert labels[0] == labels[1]
+    assert written_labels(out) == written_labels(tmp_path / "local")
     files = [file for file in out.rglob("*") if file.is_file()]
     assert files and all(b"sk-secret" not in file.read_bytes() for file in files)
+
+
+def test_twenty_kills_of_a_search_on_a_server_lose_nothing(server, data, tmp_path):
+    flags = ("--task", "preferences", "--data", data / "preferences_train.jsonl", "--limit", 24)
+    flags = (*flags, "--baselines", "false", "--dtype", "float32")
+    run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
+    out = tmp_path / "out"
+    killed_often((*flags, "--server", server.url, "--output_dir", out), out / "pools", 20)
+    assert written_labels(out) == written_labels(tmp_path / "local")
 
 
 def test_labels_outside_the_top_are_counted_and_too_many_are_an_error(
