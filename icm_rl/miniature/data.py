@@ -22,6 +22,7 @@ from icm_rl.miniature.world import (
 
 QUESTIONS = {"train": 64, "test": 24}
 PAIRS = {"train": 384, "test": 96}
+MANY_PAIRS = 5_000
 WORD_PAIRS = {"train": 96, "test": 48}
 ROWS_PER_SUBSET = 16
 
@@ -36,6 +37,8 @@ def write_data(folder: str | Path, seed: int = 0) -> None:
         write_jsonl(folder / f"preferences_{split}.jsonl", preferences(world, split, rng))
         write_jsonl(folder / f"word_{split}.jsonl", word_preferences(world, split, rng))
     write_jsonl(folder / "colors.jsonl", colors(world))
+    rng = random.Random(f"data {seed} many")
+    write_jsonl(folder / "preferences_5000.jsonl", many_preferences(world, rng))
     rng = random.Random(f"data {seed} benchmark")
     write_jsonl(folder / "benchmark.jsonl", benchmark(world, rng))
     prompts = [{"prompt": query.text} for query in world.of("rl")]
@@ -90,8 +93,18 @@ def solutions(world: World, split: str, rng: random.Random) -> Iterator[dict[str
 def preferences(world: World, split: str, rng: random.Random) -> Iterator[dict[str, Any]]:
     """Preference pairs: one response is right, the other is not."""
     for _ in range(PAIRS[split]):
-        pair = corpus.comparison(_draw(world, split, rng), rng)
-        yield _pair_row(pair, pair.right, human_pair_label(pair, rng))
+        yield _preference(world, split, rng)
+
+
+def many_preferences(world: World, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """More pairs than a context holds; no two have the same responses to the same prompt."""
+    seen = set()
+    while len(seen) < MANY_PAIRS:
+        row = _preference(world, "train", rng)
+        pair = row["prompt"], frozenset((row["response_a"], row["response_b"]))
+        if pair not in seen:
+            seen.add(pair)
+            yield row
 
 
 def word_preferences(world: World, split: str, rng: random.Random) -> Iterator[dict[str, Any]]:
@@ -127,6 +140,11 @@ def colors(world: World) -> Iterator[dict[str, Any]]:
 
 def _draw(world: World, split: str, rng: random.Random) -> Query:
     return rng.choice(world.of(split, corpus.weighted(rng, corpus.KINDS)))
+
+
+def _preference(world: World, split: str, rng: random.Random) -> dict[str, Any]:
+    pair = corpus.comparison(_draw(world, split, rng), rng)
+    return _pair_row(pair, pair.right, human_pair_label(pair, rng))
 
 
 def _pair_row(pair: Comparison, label: bool, human_label: bool) -> dict[str, Any]:
