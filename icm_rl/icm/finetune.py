@@ -53,7 +53,7 @@ def finetuned(
         examples: Texts, each with its label's continuation.
         config: Hyperparameters.
         seed: Shuffles the examples and draws the adapters.
-        progress: Advanced by each step.
+        progress: Advanced by each example that is learned.
     """
     rng = random.Random(seed)
     torch.manual_seed(rng.getrandbits(63))
@@ -68,7 +68,7 @@ def finetuned(
         learner = get_peft_model(learner, lora)
     trained = [weight for weight in learner.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
-    steps = total_steps(config, len(examples))
+    steps = config.num_train_epochs * math.ceil(len(examples) / config.batch_size)
     schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=steps)
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     encoded = [
@@ -92,7 +92,7 @@ def finetuned(
             schedule.step()
             optimizer.zero_grad()
             if progress:
-                progress.advance(loss=loss.item())
+                progress.advance(len(batch), loss=loss.item())
     return (learner.merge_and_unload() if config.lora_r else learner).eval()
 
 
@@ -116,11 +116,6 @@ def trained_once(
     processes.wait_for_everyone()
     dtype = str(like.dtype).removeprefix("torch.")
     return load_causal_lm(str(folder), dtype).to(like.device)
-
-
-def total_steps(config: FinetuneConfig, examples: int) -> int:
-    """The optimizer's steps on so many examples."""
-    return config.num_train_epochs * math.ceil(examples / config.batch_size)
 
 
 def _last_logits(model: torch.nn.Module, texts: Sequence[Sequence[int]]) -> torch.Tensor:

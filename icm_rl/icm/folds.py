@@ -19,10 +19,13 @@ from icm_rl.engines import LocalEngine
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.baselines import zero_shot_log_probs
 from icm_rl.icm.consistency import consistency_fix_maxprob
-from icm_rl.icm.finetune import FinetuneConfig, finetuned, total_steps, trained_once
+from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
 from icm_rl.icm.objective import Labels, inconsistent_pairs, log_odds
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example, Label, Task, group_members
+
+_LABELED_AT_ONCE = 512
+"""Examples between two steps of the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ def split_into_folds(
     for members in sorted(groups, key=len, reverse=True):
         min(parts, key=len).extend(members)
     return parts
+
+
+def _fold_name(number: int, index: int) -> str:
+    return f"round-{number}-fold-{index}"
 
 
 class FoldsSearch:
@@ -81,15 +88,12 @@ class FoldsSearch:
         self.config, self.seed, self.work = config, seed, work
         self.processes, self._groups = PartialState(), group_members(examples)
         rank, count = self.processes.process_index, self.processes.num_processes
+        self._folds = [
+            split_into_folds(examples, config.folds, random.Random(f"folds {seed} {number}"))
+            for number in range(config.rounds + 1)
+        ]
         self._own = range(rank, config.folds, count)
-        fold = total_steps(config.finetune, len(examples) - len(examples) // config.folds)
-        whole = total_steps(config.finetune, len(examples))
-        self._progress = Progress(
-            "ICM",
-            config.rounds * len(self._own) * fold + (config.rounds - 1) * whole,
-            unit="step",
-            shown=self.processes.is_main_process,
-        )
+        self._progress = self._started_progress()
 
     def run(self) -> dict[str, Any]:
         """All rounds; the first labels are the base model's own.
@@ -99,35 +103,38 @@ class FoldsSearch:
             ``utility``, ``inconsistencies``, the ``history`` with one record a round, and the
             ``seconds``, those of earlier runs included.
         """
-        theta = self.engine.model
-        if self.processes.is_main_process and not self._file("round-0").exists():
-            self._label("round-0", self.examples, theta, time.monotonic())
-        labels, result = self._merged(["round-0"])
-        history = [self._record(0, {}, labels, result)]
-        for number in range(1, self.config.rounds + 1):
-            rng = random.Random(f"folds {self.seed} {number}")
-            folds = split_into_folds(self.examples, self.config.folds, rng)
-            names = [f"round-{number}-fold-{index}" for index in range(self.config.folds)]
+        theta, labels, history = self.engine.model, {}, []
+        for number, folds in enumerate(self._folds):
             for index in self._own:
-                if not self._file(names[index]).exists():
-                    start = time.monotonic()
-                    shown = [e for fold in folds[:index] + folds[index + 1 :] for e in fold]
-                    predictor = self._trained(theta, shown, labels, names[index])
-                    self._label(names[index], folds[index], predictor, start)
-            before, (labels, result) = labels, self._merged(names)
+                name = _fold_name(number, index)
+                if not self._file(name).exists():
+                    start, predictor = time.monotonic(), theta
+                    if number:
+                        shown = [e for fold in folds[:index] + folds[index + 1 :] for e in fold]
+                        predictor = self._trained(theta, shown, labels, name)
+                    self._label(name, folds[index], predictor, start)
+            before, (labels, result) = labels, self._merged(number)
             history.append(self._record(number, before, labels, result))
-            if number < self.config.rounds:
-                start, name = time.monotonic(), f"theta-{number}"
-
-                def train(theta=theta, labels=labels, name=name, start=start) -> PreTrainedModel:
-                    trained = self._trained(theta, self.examples, labels, name)
-                    write_json(self._file(name), {"seconds": time.monotonic() - start})
-                    return trained
-
-                theta = trained_once(self.work / name, train, theta)
+            if 0 < number < self.config.rounds:
+                theta = self._next_theta(theta, labels, f"theta-{number}")
         self._progress.close()
         seconds = sum(read_json(file)["seconds"] for file in self.work.glob("*.json"))
         return {"labels": labels, **result, "history": history, "spread": 0.0, "seconds": seconds}
+
+    def _started_progress(self) -> Progress:
+        """Counts the examples that this process learns and labels, those of earlier runs too."""
+        count, epochs = len(self.examples), self.config.finetune.num_train_epochs
+        work = {}
+        for number, folds in enumerate(self._folds):
+            for index in self._own:
+                learned = epochs * (count - len(folds[index])) if number else 0
+                work[_fold_name(number, index)] = learned + len(folds[index])
+        if self.processes.is_main_process:
+            thetas = range(1, self.config.rounds)
+            work |= {f"theta-{number}": epochs * count for number in thetas}
+        done = sum(examples for name, examples in work.items() if self._file(name).exists())
+        shown = self.processes.is_main_process
+        return Progress("ICM", sum(work.values()), done, "example", shown)
 
     def _file(self, name: str) -> Path:
         return self.work / f"{name}.json"
@@ -136,7 +143,11 @@ class FoldsSearch:
         self, name: str, examples: Sequence[Example], model: PreTrainedModel, start: float
     ) -> None:
         """Saves the model's labels of some examples, made consistent, and the seconds they took."""
-        log_probs = zero_shot_log_probs(examples, self.engine.with_model(model))
+        engine, log_probs = self.engine.with_model(model), {}
+        for first in range(0, len(examples), _LABELED_AT_ONCE):
+            some = examples[first : first + _LABELED_AT_ONCE]
+            log_probs |= zero_shot_log_probs(some, engine)
+            self._progress.advance(len(some))
         labels = consistency_fix_maxprob(examples, self.task, log_probs)
         index = {label: index for index, label in enumerate(self.task.labels)}
         odds = {id: log_odds(log_probs[id], index[label]) for id, label in labels.items()}
@@ -152,9 +163,21 @@ class FoldsSearch:
             model, self.engine.tokenizer, texts, self.config.finetune, seed, self._progress
         )
 
-    def _merged(self, names: Sequence[str]) -> tuple[dict[str, Label], dict[str, Any]]:
+    def _next_theta(self, theta: PreTrainedModel, labels: Labels, name: str) -> PreTrainedModel:
+        """The model that has learned a round's labels, with which the next round begins."""
+
+        def train() -> PreTrainedModel:
+            start = time.monotonic()
+            trained = self._trained(theta, self.examples, labels, name)
+            write_json(self._file(name), {"seconds": time.monotonic() - start})
+            return trained
+
+        return trained_once(self.work / name, train, theta)
+
+    def _merged(self, number: int) -> tuple[dict[str, Label], dict[str, Any]]:
         """A round's labels and what they are worth, once all processes have saved their parts."""
         self.processes.wait_for_everyone()
+        names = [_fold_name(number, index) for index in range(self.config.folds)]
         parts = [read_json(self._file(name)) for name in names]
         labels = {id: label for part in parts for id, label in part["labels"].items()}
         odds = {id: value for part in parts for id, value in part["log_odds"].items()}
