@@ -1,5 +1,6 @@
 """Bad input, told in one line."""
 
+import logging
 import sys
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    logging.getLogger("torch.multiprocessing").setLevel(logging.ERROR)
 
 
 def _fail(message: str) -> int:

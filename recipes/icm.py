@@ -11,6 +11,7 @@ the current label is not scored.
 """
 
 import os
+import signal
 import sys
 from multiprocessing.queues import SimpleQueue
 
@@ -46,10 +47,14 @@ def main() -> None:
 
 
 def _process(rank: int, config: IcmConfig, port: int, errors: SimpleQueue) -> None:
+    # torch sends this when the starting process dies; a script's background job would ignore it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     count = str(config.processes)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": count}
     os.environ |= {"LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(max(1, torch.get_num_threads() // config.processes))
+    threads = max(1, torch.get_num_threads() // config.processes)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
     quiet_libraries()
     try:
         label(config)

@@ -145,9 +145,12 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
     assert (tmp_path / "out" / "labels.jsonl").read_bytes() == before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    done = run(*flags, "--output_dir", tmp_path / "other", check=False)
-    assert done.returncode == 2
-    assert "not empty" in done.stderr
+    for processes in (1, 2):
+        flags = (*flags, "--processes", processes, "--output_dir", tmp_path / "other")
+        done = run(*flags, check=False)
+        assert done.returncode == 2
+        [line] = done.stderr.splitlines()
+        assert "not empty" in line
 
 
 @pytest.mark.parametrize(

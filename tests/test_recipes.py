@@ -2,11 +2,14 @@
 
 import copy
 import json
+import os
+import signal
+import time
 from collections import Counter
 
 import pytest
 
-from tests.conftest import LAUNCH, SHARED, kill_when, killed_often, run
+from tests.conftest import LAUNCH, SHARED, kill_when, killed_often, run, start
 
 ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
 ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3, "--processes", 1)
@@ -202,6 +205,25 @@ def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path, la
     for one, other in zip(found, rows(labeled / "labels.jsonl"), strict=True):
         assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)
         assert one["label"] == other["label"]
+
+
+def test_processes_end_with_the_one_that_started_them(data, tmp_path):
+    """As a job of a script they ignore SIGINT, by which torch tells them that it has died."""
+    flags = ("--data", data / "preferences_train.jsonl", "--output_dir", tmp_path / "out")
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start(*ICM, *flags, "--processes", 2)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    while not list(tmp_path.glob("out/pools/*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
 
 
 def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_model(
