@@ -20,13 +20,14 @@ import math
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from statistics import mean
 from tempfile import TemporaryDirectory
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.engines.prefixes import PrefixTree, run_tokens
@@ -142,7 +143,7 @@ def planned_search(config: BenchmarkConfig) -> None:
     tokenizer = load_tokenizer("miniature")
     computed, histories = {}, []
     for order in ORDERS:
-        engine = PlanningEngine(tokenizer, config.cache_tokens, gold)
+        engine = PlanningEngine(tokenizer, config.cache_tokens, partial(agreeing, gold))
         scorer = Scorer(examples, TASKS["claims"], engine, order=order)
         state = searched(f"plan {order}", scorer, config.seed)
         computed[order] = engine.computed_tokens
@@ -205,28 +206,22 @@ def searched(name: str, scorer: Scorer, seed: int) -> SearchState:
 
 
 class PlanningEngine:
-    """Makes the plans and counts their tokens; the answers are made up.
-
-    Log P(True) − log P(False) is 6·(agreement − 1/2) towards the query's gold label, where the
-    agreement is the share of the context's labels that are gold, plus Gaussian noise of a standard
-    deviation of 1 that is the query's own.
-    """
+    """Makes the plans and counts their tokens; ``answer`` makes up the answers."""
 
     context_length = sys.maxsize
 
-    def __init__(self, tokenizer, cache_tokens: int, gold: Mapping[str, bool]):
-        self.tokenizer, self.gold = tokenizer, gold
-        self.computed_tokens = 0
-        self._counts: dict[str, int] = {}
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        cache_tokens: int,
+        answer: Callable[[Request], tuple[float, ...]],
+    ):
+        self.computed_tokens, self._answer = 0, answer
+        self._encode = cache(partial(tokenizer.encode, add_special_tokens=False))
         self._tree = PrefixTree(self._encode, cache_tokens // 2)
 
     def count_tokens(self, text: str) -> int:
-        if text not in self._counts:
-            self._counts[text] = len(self.tokenizer.encode(text, add_special_tokens=False))
-        return self._counts[text]
-
-    def _encode(self, text: str) -> list[int]:
-        return [0] * self.count_tokens(text)
+        return len(self._encode(text))
 
     def forget(self) -> None:
         self._tree.clear()
@@ -242,19 +237,25 @@ class PlanningEngine:
                 pending += self._tree.after(segments[-1])
         return [self._answer(request) for request in requests]
 
-    def _answer(self, request: Request) -> tuple[float, float]:
-        shown = list(zip(request.context[::2], request.context[1::2], strict=True))
-        right = sum(label.strip() == str(self.gold[text]) for text, label in shown)
-        agreement = right / len(shown) if shown else 0.5
-        towards = 1 if self.gold[request.query] else -1
-        odds = 6 * (agreement - 0.5) * towards + random.Random(request.query).gauss(0, 1)
-        return -math.log1p(math.exp(-odds)), -math.log1p(math.exp(odds))
+
+def agreeing(gold: Mapping[str, bool], request: Request) -> tuple[float, float]:
+    """The log-probabilities of True and False by a made-up model.
+
+    Log P(True) − log P(False) is 6·(agreement − 1/2) towards the query's gold label, where the
+    agreement is the share of the context's labels that are gold, plus Gaussian noise of a standard
+    deviation of 1 that is the query's own.
+    """
+    shown = list(zip(request.context[::2], request.context[1::2], strict=True))
+    right = sum(label.strip() == str(gold[text]) for text, label in shown)
+    agreement = right / len(shown) if shown else 0.5
+    towards = 1 if gold[request.query] else -1
+    odds = 6 * (agreement - 0.5) * towards + random.Random(request.query).gauss(0, 1)
+    return -math.log1p(math.exp(-odds)), -math.log1p(math.exp(odds))
 
 
-def planned(requests: Sequence[Request], tokenizer) -> int:
+def planned(requests: Sequence[Request], tokenizer: PreTrainedTokenizerBase) -> int:
     """The tokens that requests take from scratch, whatever they share computed once."""
-    engine = PlanningEngine(tokenizer, sys.maxsize, {})
-    engine._answer = lambda request: ()
+    engine = PlanningEngine(tokenizer, sys.maxsize, lambda request: ())
     engine.label_log_probs(requests)
     return engine.computed_tokens
 
