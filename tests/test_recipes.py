@@ -280,6 +280,28 @@ def test_policy_evaluation_of_a_policy_against_itself_is_a_draw(data, reward_mod
     assert metrics["win_rate"]["mean"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("hhh", lambda k: {"prompt": f"Why is {k}?", "chosen": f"As {k} is.", "rejected": "No."}),
+        (
+            "author_gender",
+            lambda k: {"text": f"{k} {'word ' * 40}", "gender": ("male", "female")[k % 2]},
+        ),
+        ("poems", lambda k: {"content": f"{k} {('The sun', 'A moon')[k % 2]} {'shines ' * 40}"}),
+    ],
+)
+def test_icm_runs_on_rows_as_a_tasks_data_set_has_them(task, row, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row(k)) + "\n" for k in range(6)))
+    flags = ("--model", "miniature", "--task", task, "--data", file, "--pool_size", 4)
+    flags = (*flags, "--dtype", "float32", "--iterations_per_example", 1)
+    run("recipes/icm.py", *flags, "--output_dir", tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["examples"] == len(rows(tmp_path / "out" / "labels.jsonl")) >= 6
+    assert 0 <= metrics["label_accuracy"] <= 1
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="the paper's files are not beside the project")
 @pytest.mark.parametrize(
     ("task", "file"),
