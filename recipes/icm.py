@@ -19,8 +19,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils.other import get_free_port
 from torch.multiprocessing import ProcessExitedException, get_context, spawn
-from transformers import BitsAndBytesConfig
 from transformers.utils import is_bitsandbytes_available
+from trl import ModelConfig, get_quantization_config
 
 from icm_rl.engines import Engine, LocalEngine
 from icm_rl.errors import InputError, quiet_libraries, run
@@ -109,22 +109,27 @@ def load_engine(config: IcmConfig, task: Task, accelerator: Accelerator) -> Engi
             load_config(config.model, config.trust_remote_code).max_position_embeddings,
             config.cache_tokens,
         )
-    quantised = {}
+    quantisation = None
     if config.load_in_8bit or config.load_in_4bit:
         if not is_bitsandbytes_available():
             raise InputError(
                 "--load_in_8bit and --load_in_4bit need the extra 'quantized': pip install "
                 "icm_rl[quantized]"
             )
-        quantised["quantization_config"] = BitsAndBytesConfig(
-            load_in_8bit=config.load_in_8bit, load_in_4bit=config.load_in_4bit
+        dtype = config.dtype
+        if dtype == "auto":
+            dtype = load_config(config.model, config.trust_remote_code).dtype
+        quantisation = get_quantization_config(
+            ModelConfig(
+                dtype=dtype, load_in_8bit=config.load_in_8bit, load_in_4bit=config.load_in_4bit
+            )
         )
     model = load_causal_lm(
         config.model,
         config.dtype,
         config.trust_remote_code,
         device_map=config.device_map or accelerator.device,
-        **quantised,
+        quantization_config=quantisation,
     )
     return LocalEngine(model, tokenizer, labels, config.cache_tokens)
 
