@@ -46,6 +46,17 @@ def parse(dataclasses: Sequence[type], args: Sequence[str] | None = None) -> tup
         raise InputError(str(error)) from None
 
 
+def require_at_least(config: Any, **least: float) -> None:
+    """Checks settings that have a least value.
+
+    Raises:
+        InputError: One of them is smaller.
+    """
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise InputError(f"--{name} is {getattr(config, name)}; give {value} or more")
+
+
 def changed(config: Any, default: Any, without: set[str]) -> dict[str, Any]:
     """The settings that differ from their defaults, as plain values."""
     return {

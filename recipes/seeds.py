@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from icm_rl.errors import InputError, run
+from icm_rl.errors import run
 from icm_rl.files import write_text
 from icm_rl.pipeline import write_preferences
 from icm_rl.report.table import seed_result, seeds_table
-from icm_rl.settings import parse
+from icm_rl.settings import parse, require_at_least
 from icm_rl.tasks import TASKS
 
 
@@ -34,9 +34,7 @@ class SeedsConfig:
     output_dir: str = field(default="runs/seeds", metadata={"help": "Folder of the runs."})
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "jobs"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
+        require_at_least(self, seeds=1, jobs=1)
 
 
 def main() -> None:

@@ -122,6 +122,13 @@ def test_a_model_without_tokenizer_or_chat_template(tmp_path, model, tokenizer, 
     assert not (tmp_path / "out").exists()
 
 
+def test_ppo_needs_answers_of_a_token_or_more(tmp_path):
+    flags = ("--response_length", 0, "--output_dir", tmp_path / "out")
+    done = run("recipes/ppo.py", *flags, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: --response_length is 0; give 1 or more\n"
+
+
 def test_a_chat_template_that_is_not_there(tmp_path, data):
     done = run(
         *("recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),

@@ -9,6 +9,7 @@ from icm_rl.icm.finetune import FinetuneConfig
 from icm_rl.icm.folds import FoldsConfig
 from icm_rl.icm.objective import ContextOrder, Objective
 from icm_rl.icm.search import InitialLabels, SearchConfig, TemperatureSchedule
+from icm_rl.settings import require_at_least
 from icm_rl.tasks import TASKS, Task, configured
 
 Method = Literal["search", "folds"]
@@ -213,9 +214,7 @@ class IcmConfig:
     )
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise InputError(f"--{name} is {getattr(self, name)}; give {least} or more")
+        require_at_least(self, **_LEAST)
         self.processes = max(self.processes, len(self.server or ()))
         if self.server and (self.method == "folds" or self.iterative):
             raise InputError(

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from icm_rl.rl.advantages import KLEstimator
+from icm_rl.settings import require_at_least
 
 
 @dataclass
@@ -73,6 +74,11 @@ class PPOConfig:
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Let a model's repository run its own code."}
     )
+
+    def __post_init__(self) -> None:
+        names = ("total_episodes", "per_device_train_batch_size", "gradient_accumulation_steps")
+        names += ("num_mini_batches", "num_ppo_epochs", "response_length", "save_steps")
+        require_at_least(self, **dict.fromkeys(names, 1))
 
     @property
     def local_batch_size(self) -> int:
