@@ -132,17 +132,24 @@ def preferences(data):
 
 
 @pytest.fixture(scope="session")
-def reward_model(data, tmp_path_factory) -> Path:
-    """A reward model made by the recipe from a few gold pairs."""
+def gold_preferences(data, tmp_path_factory) -> Path:
+    """A few pairs in TRL's format, labeled by gold."""
     from icm_rl.files import write_jsonl
     from icm_rl.icm.labeling import preference_rows
 
     loaded = TASKS["preferences"].load(data / "preferences_train.jsonl", 48)
+    file = tmp_path_factory.mktemp("gold") / "gold.jsonl"
+    write_jsonl(file, preference_rows(loaded, loaded.gold))
+    return file
+
+
+@pytest.fixture(scope="session")
+def reward_model(gold_preferences, tmp_path_factory) -> Path:
+    """A reward model made by the recipe from a few gold pairs."""
     folder = tmp_path_factory.mktemp("reward")
-    write_jsonl(folder / "gold.jsonl", preference_rows(loaded, loaded.gold))
     run(
         *(*LAUNCH, "recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
-        *("--preferences", folder / "gold.jsonl", "--output_dir", folder / "model"),
+        *("--preferences", gold_preferences, "--output_dir", folder / "model"),
         *("--num_train_epochs", 1),
     )
     return folder / "model"

@@ -1,233 +1,19 @@
-"""The recipes as a user runs them: as processes, on the miniature, killed and continued."""
+"""The recipes after ICM as a user runs them: as processes, killed and continued."""
 
 import copy
 import json
-import os
-import signal
-import time
-from collections import Counter
 
 import pytest
 
-from tests.conftest import LAUNCH, SHARED, kill_when, killed_often, run, start
-
-ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
-ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3, "--processes", 1)
+from tests.conftest import LAUNCH, SHARED, kill_when, run
 
 
 def rows(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def labeled(tmp_path_factory, data):
-    """ICM on 24 of the miniature's pairs, in two pools."""
-    folder = tmp_path_factory.mktemp("icm")
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
-    run(*ICM, *flags, "--output_dir", folder / "out")
-    return folder / "out"
-
-
-def test_icm_writes_what_the_next_stage_reads(labeled, preferences):
-    labels = rows(labeled / "labels.jsonl")
-    assert [row["id"] for row in labels] == [e.id for e in preferences.examples[:48]]
-    assert all(row["gold"] == preferences.gold[row["id"]] for row in labels)
-    metrics = json.loads((labeled / "metrics.json").read_text())
-    assert metrics["pools"] == 2
-    right = sum(row["label"] == row["gold"] for row in labels)
-    assert metrics["label_accuracy"] == pytest.approx(right / 48)
-    history = rows(labeled / "history.jsonl")
-    assert {record["pool"] for record in history} == {0, 1}
-    for row in rows(labeled / "preferences.jsonl"):
-        assert set(row) == {"prompt", "chosen", "rejected"}
-        assert row["chosen"][0]["role"] == "assistant"
-
-
-def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
-    stripped = [
-        {k: v for k, v in row.items() if "label" not in k}
-        for row in rows(data / "preferences_train.jsonl")
-    ]
-    (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stripped))
-    flags = ("--data", tmp_path / "bare.jsonl", "--limit", 24, "--pool_size", 24)
-    run(*ICM, *flags, "--output_dir", tmp_path / "out")
-    bare = rows(tmp_path / "out" / "labels.jsonl")
-    assert all("gold" not in row for row in bare)
-    with_gold = [
-        {k: v for k, v in row.items() if k != "gold"} for row in rows(labeled / "labels.jsonl")
-    ]
-    assert bare == with_gold
-
-
-def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
-    command = (*ICM, *flags, "--output_dir", tmp_path / "out")
-    pools = tmp_path / "out" / "pools"
-    kill_when(command, (pools / "00000-0.unfinished.json").exists)
-    kill_when(command, (pools / "00000-0.json").exists)
-    run(*command)
-    assert (tmp_path / "out/labels.jsonl").read_bytes() == (labeled / "labels.jsonl").read_bytes()
-    decisions = [  # their utilities differ by rounding: what a kill lost is computed together
-        [[row[name] for name in ("pool", "iteration", "proposal", "accepted")] for row in history]
-        for history in (rows(tmp_path / "out" / "history.jsonl"), rows(labeled / "history.jsonl"))
-    ]
-    assert decisions[0] == decisions[1]
-    again = run(*command)
-    assert "complete, nothing to do" in again.stdout
-
-
-def test_twenty_kills_at_random_moments_lose_nothing(data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 48, "--pool_size", 32)
-    flags = (*ICM[1:], *flags, "--baselines", "false")
-    run("recipes/icm.py", *flags, "--output_dir", tmp_path / "whole")
-    killed_often((*flags, "--output_dir", tmp_path / "out"), tmp_path / "out" / "pools", 20)
-    whole, out = ((tmp_path / name / "labels.jsonl").read_bytes() for name in ("whole", "out"))
-    assert out == whole
-
-
-def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 4, "--baselines", "false")
-    short = ("--restarts", 3, "--iterations_per_example", 1)
-    run(*ICM, *flags, *short, "--output_dir", tmp_path)
-    searches = [json.loads((tmp_path / "pools" / f"00000-{k}.json").read_text()) for k in range(3)]
-    best = max(searches, key=lambda search: search["utility"])
-    assert len({search["utility"] for search in searches}) > 1
-    found = {row["id"]: row["label"] for row in rows(tmp_path / "labels.jsonl")}
-    assert found == best["labels"]
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["utility"] == best["utility"]
-    worst = min(search["utility"] for search in searches)
-    assert metrics["utility_spread"] == best["utility"] - worst
-
-
-def test_icm_trained_on_the_pools_so_far_killed_and_continued(data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
-    flags = (*ICM, *flags, "--iterative", "--learning_rate", 1e-4)
-    run(*flags, "--output_dir", tmp_path / "whole")
-    assert (tmp_path / "whole" / "pools" / "theta-1" / "model.safetensors").exists()
-    kill_when((*flags, "--output_dir", tmp_path / "out"), (tmp_path / "out/pools/theta-1").exists)
-    run(*flags, "--output_dir", tmp_path / "out")
-    assert rows(tmp_path / "out" / "labels.jsonl") == rows(tmp_path / "whole" / "labels.jsonl")
-
-
-def folds(data, folder) -> tuple:
-    flags = ("--config", "recipes/configs/miniature/folds.yaml", "--limit", 24, "--rounds", 2)
-    flags = (*flags, "--data", data / "preferences_train.jsonl", "--folds", 3)
-    return ("recipes/icm.py", *flags, "--num_train_epochs", 1, "--output_dir", folder)
-
-
-@pytest.fixture(scope="module")
-def by_folds(tmp_path_factory, data):
-    folder = tmp_path_factory.mktemp("folds") / "out"
-    run(*folds(data, folder))
-    return folder
-
-
-def test_icm_by_folds(by_folds, preferences):
-    labels = {row["id"]: row["label"] for row in rows(by_folds / "labels.jsonl")}
-    assert list(labels) == [e.id for e in preferences.examples[:48]]
-    assert all(labels[f"{pair}:A>B"] != labels[f"{pair}:B>A"] for pair in range(24))
-    history = rows(by_folds / "history.jsonl")
-    assert [record["iteration"] for record in history] == [0, 1, 2]
-    metrics = json.loads((by_folds / "metrics.json").read_text())
-    assert metrics["utility"] == history[-1]["utility"]
-    assert metrics["label_accuracy"] == history[-1]["accuracy"]
-    odds = [row["log_odds"] for row in rows(by_folds / "labels.jsonl")]
-    assert metrics["utility"] == pytest.approx(50 * sum(odds) / len(odds))
-    assert len(rows(by_folds / "preferences.jsonl")) == 24
-
-
-def test_icm_by_folds_killed_and_continued_gives_the_same_labels(by_folds, data, tmp_path):
-    work = tmp_path / "out" / "rounds"
-    kill_when(folds(data, tmp_path / "out"), (work / "round-1-fold-1.json").exists)
-    kill_when(folds(data, tmp_path / "out"), (work / "theta-1").exists)
-    run(*folds(data, tmp_path / "out"))
-    for name in ("labels.jsonl", "history.jsonl"):
-        assert (tmp_path / "out" / name).read_bytes() == (by_folds / name).read_bytes()
-
-
-def test_two_processes_share_out_the_folds_and_agree(by_folds, data, tmp_path):
-    run(*folds(data, tmp_path / "out"), "--processes", 2)
-    for one, other in zip(
-        rows(tmp_path / "out" / "labels.jsonl"), rows(by_folds / "labels.jsonl"), strict=True
-    ):
-        assert one["label"] == other["label"]
-        assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-2)
-
-
-def test_icm_with_four_labels(data, tmp_path):
-    config = "recipes/configs/miniature/colors.yaml"
-    flags = ("--data", data / "colors.jsonl", "--output_dir", tmp_path)
-    run("recipes/icm.py", "--config", config, *flags)
-    labels = rows(tmp_path / "labels.jsonl")
-    assert {row["label"] for row in labels} == {"red", "blue", "green", "white"}
-    for row in labels:
-        assert {other["label"] for other in labels if other["group"] == row["group"]} == {
-            row["label"]
-        }
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    right = sum(row["label"] == row["gold"] for row in labels) / len(labels)
-    assert metrics["label_accuracy"] == pytest.approx(right)
-    assert right > 0.9
-    shares = Counter(row["label"] for row in labels)
-    assert metrics["label_shares"]["blue"] == pytest.approx(shares["blue"] / len(labels))
-    assert not (tmp_path / "preferences.jsonl").exists()
-
-
-def test_icm_on_claims_labels_and_a_relation_of_the_users_own(tmp_path):
-    (tmp_path / "sums.csv").write_text(
-        "a,b,c,sum\n" + "".join(f"{k},{k + 1},{k + k + d},s{k}\n" for k in range(6) for d in (1, 2))
-    )
-    (tmp_path / "mine.py").write_text(
-        "def one_is_right(a, label_a, b, label_b):\n    return label_a != label_b\n"
-    )
-    run(
-        *("recipes/icm.py", "--task", "claims", "--data", tmp_path / "sums.csv"),
-        *("--template", "{a} + {b} = {c}. That is", "--group_column", "sum"),
-        *("--labels", '{"right": " True", "wrong": " False"}', "--alpha", 0.1),
-        *("--relation", f"{tmp_path / 'mine.py'}:one_is_right", "--output_dir", tmp_path / "out"),
-    )
-    labels = rows(tmp_path / "out" / "labels.jsonl")
-    assert labels[0]["text"] == "0 + 1 = 1. That is"
-    for one, other in zip(labels[::2], labels[1::2], strict=True):
-        assert {one["label"], other["label"]} == {"right", "wrong"}
-
-
-@pytest.mark.parametrize(
-    ("launch", "processes"),
-    [((), ("--processes", 2)), (("-m", "torch.distributed.run", "--nproc_per_node", 2), ())],
-)
-def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path, launch, processes):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
-    done = run(*launch, *ICM, *flags, *processes, "--output_dir", tmp_path / "out")
-    assert "72/72" in done.stderr, "each process has one of the two pools, of 72 iterations each"
-    found = rows(tmp_path / "out" / "labels.jsonl")
-    for one, other in zip(found, rows(labeled / "labels.jsonl"), strict=True):
-        assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)
-        assert one["label"] == other["label"]
-
-
-def test_processes_end_with_the_one_that_started_them(data, tmp_path):
-    """As a job of a script they ignore SIGINT, by which torch tells them that it has died."""
-    flags = ("--data", data / "preferences_train.jsonl", "--output_dir", tmp_path / "out")
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process = start(*ICM, *flags, "--processes", 2)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    while not list(tmp_path.glob("out/pools/*")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    with pytest.raises(ProcessLookupError):
-        for _ in range(100):
-            os.killpg(process.pid, 0)
-            time.sleep(0.1)
-
-
 def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_model(
-    tmp_path, labeled, model, tokenizer
+    tmp_path, gold_preferences, model, tokenizer
 ):
     from icm_rl.reward.scorer import RewardScorer, conversation
 
@@ -238,7 +24,7 @@ def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_mod
     run(
         *(*LAUNCH, "recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
         *("--model_name_or_path", tmp_path / "base", "--output_dir", tmp_path / "lora"),
-        *("--preferences", labeled / "preferences.jsonl"),
+        *("--preferences", gold_preferences),
         *("--num_train_epochs", 1, "--use_peft", "--lora_r", 4),
     )
     assert (tmp_path / "lora" / "adapter_model.safetensors").exists()
@@ -278,59 +64,6 @@ def test_policy_evaluation_of_a_policy_against_itself_is_a_draw(data, reward_mod
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["before"] == metrics["after"]
     assert metrics["win_rate"]["mean"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("task", "row"),
-    [
-        ("hhh", lambda k: {"prompt": f"Why is {k}?", "chosen": f"As {k} is.", "rejected": "No."}),
-        (
-            "author_gender",
-            lambda k: {"text": f"{k} {'word ' * 40}", "gender": ("male", "female")[k % 2]},
-        ),
-        ("poems", lambda k: {"content": f"{k} {('The sun', 'A moon')[k % 2]} {'shines ' * 40}"}),
-    ],
-)
-def test_icm_runs_on_rows_as_a_tasks_data_set_has_them(task, row, tmp_path):
-    file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row(k)) + "\n" for k in range(6)))
-    flags = ("--model", "miniature", "--task", task, "--data", file, "--pool_size", 4)
-    flags = (*flags, "--dtype", "float32", "--iterations_per_example", 1)
-    run("recipes/icm.py", *flags, "--output_dir", tmp_path / "out")
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["examples"] == len(rows(tmp_path / "out" / "labels.jsonl")) >= 6
-    assert 0 <= metrics["label_accuracy"] <= 1
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="the paper's files are not beside the project")
-@pytest.mark.parametrize(
-    ("task", "file"),
-    [
-        ("truthfulqa", "icm_truthfulqa_train.json"),
-        ("gsm8k", "icm_gsm8k_test.json"),
-        ("alpaca", "icm_alpaca_test.json"),
-    ],
-)
-def test_icm_runs_on_the_papers_files(task, file, tmp_path, tokenizer):
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16_384,
-    )
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "tiny")
-    tokenizer.save_pretrained(tmp_path / "tiny")
-    run(
-        *("recipes/icm.py", "--model", tmp_path / "tiny", "--task", task, "--limit", 4),
-        *("--data", SHARED / file, "--output_dir", tmp_path / "out"),
-        *("--iterations_per_example", 1),
-    )
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["examples"] == len(rows(tmp_path / "out" / "labels.jsonl")) > 0
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="RewardBench's rows are not beside the project")
