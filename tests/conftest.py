@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import random
@@ -54,18 +55,28 @@ def start(*args: object) -> subprocess.Popen:
     )
 
 
+def rows(path: Path) -> list[dict]:
+    """The objects of a JSON-lines file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def kill(process: subprocess.Popen) -> None:
     """Kills a process with all that it started."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
-    """Starts a recipe and kills it, with all that it started, as soon as ``appears()`` is true."""
-    process = start(*args)
+def wait_until(appears: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Waits while the process runs."""
     while not appears():
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
+
+
+def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
+    """Starts a recipe and kills it, with all that it started, as soon as ``appears()`` is true."""
+    process = start(*args)
+    wait_until(appears, process)
     kill(process)
 
 
@@ -79,7 +90,7 @@ def killed_often(args: Sequence[object], pools: Path, times: int) -> None:
     forkserver.set_forkserver_preload(["recipes.icm"])
 
     def written() -> dict[Path, int]:
-        return {file: file.stat().st_mtime_ns for file in pools.glob("*[!p]")}
+        return {file: file.stat().st_mtime_ns for file in pools.glob("*.json")}
 
     for life in range(times + 1):
         process = forkserver.Process(target=_icm, args=(list(map(str, args)),))

@@ -8,14 +8,10 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import SHARED, kill_when, killed_often, run, start
+from tests.conftest import SHARED, kill_when, killed_often, rows, run, start, wait_until
 
 ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
 ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3, "--processes", 1)
-
-
-def rows(path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -214,9 +210,7 @@ def test_processes_end_with_the_one_that_started_them(data, tmp_path):
         process = start(*ICM, *flags, "--processes", 2)
     finally:
         signal.signal(signal.SIGINT, handler)
-    while not list(tmp_path.glob("out/pools/*")):
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: any(tmp_path.glob("out/pools/*")), process)
     process.kill()
     process.wait()
     with pytest.raises(ProcessLookupError):

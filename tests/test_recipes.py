@@ -5,11 +5,7 @@ import json
 
 import pytest
 
-from tests.conftest import LAUNCH, SHARED, kill_when, run
-
-
-def rows(path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+from tests.conftest import LAUNCH, SHARED, kill_when, rows, run
 
 
 def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_model(

@@ -1,6 +1,5 @@
 """The server engine against a real ``vllm serve`` of the miniature, on the CPU."""
 
-import json
 import os
 import random
 import socket
@@ -19,7 +18,7 @@ from icm_rl.icm.objective import Scorer
 from icm_rl.icm.search import SearchConfig, search
 from icm_rl.models import resolve
 from icm_rl.tasks import TASKS
-from tests.conftest import ROOT, kill, killed_often, run, start
+from tests.conftest import ROOT, kill, killed_often, rows, run, start, wait_until
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it")
@@ -89,8 +88,7 @@ def connected(server: Server, tokenizer, **settings) -> ServerEngine:
 
 
 def written_labels(folder: Path) -> list[bool]:
-    lines = (folder / "labels.jsonl").read_text().splitlines()
-    return [json.loads(line)["label"] for line in lines]
+    return [row["label"] for row in rows(folder / "labels.jsonl")]
 
 
 @pytest.mark.parametrize("kind", ["vllm", "openai"])
@@ -137,9 +135,7 @@ def test_a_server_killed_and_started_again_loses_nothing(server, data, tmp_path,
     run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
     out = tmp_path / "out"
     process = start("recipes/icm.py", *flags, "--server", server.url, "--output_dir", out)
-    while not (out / "pools" / "00000-0.unfinished.json").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_until((out / "pools" / "00000-0.unfinished.json").exists, process)
     server.kill()
     server.start()
     assert process.wait() == 0
