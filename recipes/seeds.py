@@ -2,9 +2,9 @@
 
     python recipes/seeds.py --seeds 5 --jobs 2 --output_dir runs/seeds
 
-Each seed runs the chain; ICM on the same preferences without consistency (the paper's Figure 10),
-with contexts in one fixed order on a quarter of them, and by folds; ICM and fine-tuning by gold
-labels on the word task, whose criterion nothing can elicit (Section 4.2); and ICM on the
+Each seed runs the chain; ICM on the same preferences by folds, and on a quarter of them without
+consistency (the paper's Figure 10) and with contexts in one fixed order; ICM and fine-tuning by
+gold labels on the word task, whose criterion nothing can elicit (Section 4.2); and ICM on the
 miniature's facts, solutions and colors. Continues where it was stopped.
 """
 
@@ -54,6 +54,7 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     chain = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
     icm = ["recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", *flags]
     preferences = ["--data", data / "preferences_train.jsonl"]
+    quarter = [*preferences, "--limit", "96"]
     no_consistency = ["--consistency", "false", "--baselines", "false"]
     tuned = ["recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml", *flags]
     tuned += ["--num_train_epochs", "20", "--eval_fraction", "0.25"]
@@ -63,8 +64,8 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     for command in (
         [*icm, "--output_dir", folder / "word", "--data", data / "word_train.jsonl"],
         [*tuned, "--output_dir", folder / "word_tuned", "--preferences", gold],
-        [*icm, "--output_dir", folder / "no_consistency", *preferences, *no_consistency],
-        [*icm, "--output_dir", folder / "fixed", *preferences, "--order", "fixed", "--limit", "96"],
+        [*icm, "--output_dir", folder / "no_consistency", *quarter, *no_consistency],
+        [*icm, "--output_dir", folder / "fixed", *quarter, "--order", "fixed"],
         _miniature("folds", folder, *preferences, *flags),
         _miniature("facts", folder, "--data", data / "facts_train.jsonl", *flags),
         _miniature("solutions", folder, "--data", data / "solutions_train.jsonl", *flags),
