@@ -9,8 +9,6 @@ the share of prompts on which the policy's answer scores higher than the baselin
 
 import time
 
-import torch
-
 from icm_rl.errors import run
 from icm_rl.files import open_stage, write_json, write_jsonl
 from icm_rl.miniature.world import World
@@ -41,7 +39,6 @@ def main() -> None:
     start = time.monotonic()
     answers = {}
     for role, name in (("before", config.baseline), ("after", config.model)):
-        torch.manual_seed(config.seed)
         tokenizer = load_tokenizer(name, config.trust_remote_code, chat=True)
         model = load_causal_lm(name, config.dtype, config.trust_remote_code).to(default_device())
         prompts = [row.prompt for row in rows]

@@ -32,6 +32,18 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Adds one JSON object a line to a file; a kill meanwhile leaves a broken last line."""
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_appended(path: str | Path) -> list[dict[str, Any]]:
+    """The objects of a file that ``append_jsonl`` wrote, without a broken last line."""
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file that this package wrote.
 

@@ -43,7 +43,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False, chat: bool = Fals
             path, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{name}: no tokenizer could be loaded ({_first_line(error)})") from None
+        raise InputError(f"{name}: no tokenizer could be loaded ({first_line(error)})") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise InputError(f"{name}: the model directory has no tokenizer; save one into it")
     if chat and tokenizer.chat_template is None:
@@ -64,7 +64,7 @@ def load_config(name: str, trust_remote_code: bool = False) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: no model could be loaded ({_first_line(error)})") from None
+        raise InputError(f"{name}: no model could be loaded ({first_line(error)})") from None
 
 
 def load_causal_lm(
@@ -84,7 +84,7 @@ def load_causal_lm(
             **kwargs,
         )
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{name}: no model could be loaded ({_first_line(error)})") from None
+        raise InputError(f"{name}: no model could be loaded ({first_line(error)})") from None
     return model.eval()
 
 
@@ -93,5 +93,5 @@ def default_device() -> torch.device:
     return torch.accelerator.current_accelerator() or torch.device("cpu")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]

@@ -134,7 +134,7 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
         "PPO trains the policy",
         [*launch, "recipes/ppo.py", "--config", config.ppo_config],
         "ppo",
-        *("--model", config.model, "--reward_model", str(run / "reward" / "icm")),
+        *("--model_name_or_path", config.model, "--rewards", str(run / "reward" / "icm")),
         *("--prompts", paths["prompts"], *seed),
     )
     reference = config.reference_reward_model or str(run / "reward" / "gold")

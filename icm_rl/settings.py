@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from trl import TrlParser
@@ -26,7 +26,8 @@ def parse(dataclasses: Sequence[type], args: Sequence[str] | None = None) -> tup
     args = list(sys.argv[1:] if args is None else args)
     parser = TrlParser(dataclasses)
     parser.add_argument("--config", metavar="FILE", help="A YAML file with any of these settings.")
-    known = {field.name for settings in dataclasses for field in fields(settings)}
+    types = {field.name: field.type for settings in dataclasses for field in fields(settings)}
+    known = set(types)
     for arg in args:
         if arg.startswith("--"):
             name = arg[2:].split("=")[0]
@@ -39,6 +40,8 @@ def parse(dataclasses: Sequence[type], args: Sequence[str] | None = None) -> tup
     for key in config:
         if key not in known:
             raise InputError(f"{path}: unknown key '{key}'; {_suggest(str(key), known)}")
+        if get_origin(types[key]) is list and not isinstance(config[key], list):
+            config[key] = [config[key]]
     parser.set_defaults_with_config(**config)
     try:
         return tuple(parser.parse_args_into_dataclasses(args=args)[: len(dataclasses)])
@@ -55,6 +58,17 @@ def require_at_least(config: Any, **least: float) -> None:
     for name, value in least.items():
         if getattr(config, name) < value:
             raise InputError(f"--{name} is {getattr(config, name)}; give {value} or more")
+
+
+def require_given(config: Any, *names: str) -> None:
+    """Checks settings without a default.
+
+    Raises:
+        InputError: One of them is missing.
+    """
+    for name in names:
+        if not getattr(config, name):
+            raise InputError(f"--{name} is missing; give it, or a --config that has it")
 
 
 def changed(config: Any, default: Any, without: set[str]) -> dict[str, Any]:

@@ -1,51 +1,69 @@
-"""Stage 3: train a policy against a reward model with PPO.
+"""Stage 3: train a policy with PPO.
 
     accelerate launch recipes/ppo.py --config recipes/configs/miniature/ppo.yaml
 
-Policy and reward model each keep their own tokenizer and chat template: answers travel as text.
+Policy and reward models each keep their own tokenizer and chat template: answers travel as text.
+TRL's flags for a model, LoRA and quantisation are there under their own names.
 """
 
-import copy
-
-from accelerate import Accelerator
+from accelerate.utils import set_seed
+from trl import ModelConfig
 
 from icm_rl.errors import run
 from icm_rl.files import open_stage, write_json
-from icm_rl.models import load_causal_lm, load_tokenizer, resolve
-from icm_rl.reward.scorer import RewardScorer
+from icm_rl.models import load_config, load_tokenizer, resolve
 from icm_rl.rl.config import PPOConfig
-from icm_rl.rl.ppo import PPO, load_value_model
-from icm_rl.rl.prompts import load_prompts
-from icm_rl.settings import parse
+from icm_rl.rl.models import load_policy, load_value_model, make_accelerator, whole_weights
+from icm_rl.rl.ppo import PPO
+from icm_rl.rl.prompts import check_lengths, load_prompts
+from icm_rl.rl.rewards import RewardsConfig, check_sources, load_rewards
+from icm_rl.settings import changed, parse, require_given
 
 
 def main() -> None:
-    (config,) = parse([PPOConfig])
-    accelerator = Accelerator()
-    prompts = load_prompts(config.prompts)
-    tokenizer = load_tokenizer(config.model, config.trust_remote_code, chat=True)
-    policy = load_causal_lm(config.model, "float32", config.trust_remote_code)
-    value = load_value_model(config.value_model or config.model, policy, config.trust_remote_code)
-    scorer = RewardScorer(
-        config.reward_model,
-        config.dtype,
-        trust_remote_code=config.trust_remote_code,
-        device=accelerator.device,
+    config, rewards_config, model = parse([PPOConfig, RewardsConfig, ModelConfig])
+    require_given(model, "model_name_or_path")
+    trust, name = config.trust_remote_code, model.model_name_or_path
+    accelerator = make_accelerator(
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with=config.report_to or None,
+        project_dir=config.output_dir,
     )
-    names = ("prompts", "model", "reward_model")
-    inputs = {name: resolve(getattr(config, name)) for name in names}
+    prompts, held_out = load_prompts(rewards_config.prompts), load_prompts(config.eval_prompts)
+    tokenizer = load_tokenizer(name, trust, chat=True)
+    for part in (prompts, held_out):
+        check_lengths(part, tokenizer, load_config(name, trust), config.response_length)
+    with whole_weights(accelerator):
+        rewards = load_rewards(rewards_config, trust, accelerator.device)
+    check_sources(rewards, prompts, held_out)
+    set_seed(config.seed)  # of fresh adapters
+    policy = load_policy(model, trust)
+    reference = None if model.use_peft else load_policy(model, trust)
+    value = None
+    if config.value_model != "head":
+        value_name = name if config.value_model == "policy" else config.value_model
+        value = load_value_model(value_name, model, tokenizer, trust)
+    inputs = {"model": resolve(name), "value_model": resolve(config.value_model)}
+    inputs |= {path: path for path in rewards_config.prompts}
+    inputs |= {reward.name: reward.name.partition(".py:")[0] for reward in rewards}
+    settings = config.identity() | changed(model, ModelConfig(), {"model_name_or_path"})
+    settings |= {"rewards": rewards_config.rewards, "processes": accelerator.num_processes}
     with accelerator.main_process_first():
-        stage = open_stage(config.output_dir, config.identity(), inputs)
+        stage = open_stage(config.output_dir, settings, inputs)
     if stage.complete:
         accelerator.print(f"{config.output_dir}: complete, nothing to do")
         return
     trainer = PPO(
-        config, accelerator, policy, copy.deepcopy(policy), value, tokenizer, scorer, prompts
+        config, accelerator, policy, reference, value, tokenizer, rewards, prompts, held_out
     )
-    history = trainer.train()
+    named = {name: {"name": config.run_name} for name in ("wandb", "trackio") if config.run_name}
+    plain = {name: str(value) for name, value in settings.items()}
+    accelerator.init_trackers("icm_rl", plain, named)
+    record = trainer.train()
     if accelerator.is_main_process:
-        last = {name: value for name, value in history[-1].items() if "/" in name}
-        write_json(stage.metrics, {"seconds": round(trainer.seconds, 2), **last})
+        numbers = {name: value for name, value in record.items() if "/" in name}
+        best = {"best": trainer.best} if trainer.best else {}
+        write_json(stage.metrics, {"seconds": round(trainer.seconds, 2), **best, **numbers})
     accelerator.end_training()
 
 

@@ -19,11 +19,13 @@ from icm_rl.reward.training import (
     stage_settings,
     train_reward_model,
 )
-from icm_rl.settings import parse
+from icm_rl.settings import parse, require_given
 
 
 def main() -> None:
     arguments, training, model = parse([RewardArguments, RewardConfig, ModelConfig])
+    require_given(model, "model_name_or_path")
+    require_given(arguments, "preferences")
     preferences = load_preferences(arguments.preferences)
     template = training.chat_template_path
     if template and template.endswith((".jinja", ".j2")) and not Path(template).is_file():

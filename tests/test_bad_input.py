@@ -113,8 +113,9 @@ def test_a_model_without_tokenizer_or_chat_template(tmp_path, model, tokenizer, 
     tokenizer.save_pretrained(tmp_path / "plain")
     tokenizer.chat_template = template
     done = run(
-        *("recipes/ppo.py", "--model", tmp_path / "plain", "--output_dir", tmp_path / "out"),
-        *("--prompts", data / "prompts.jsonl", "--reward_model", tmp_path / "plain"),
+        *("recipes/ppo.py", "--model_name_or_path", tmp_path / "plain"),
+        *("--prompts", data / "prompts.jsonl", "--rewards", tmp_path / "plain"),
+        *("--output_dir", tmp_path / "out"),
         check=False,
     )
     assert done.returncode == 2

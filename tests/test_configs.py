@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from trl import ModelConfig, RewardConfig, get_peft_config
 
 from icm_rl.errors import InputError
@@ -14,11 +15,14 @@ from icm_rl.pipeline import PipelineConfig, stage_commands
 from icm_rl.reward.training import RewardArguments, stage_settings
 from icm_rl.rewardbench.policy import PolicyEvaluationConfig
 from icm_rl.rl.config import PPOConfig
+from icm_rl.rl.rewards import RewardsConfig
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
 from tests.conftest import ROOT
 
-CONFIGS = sorted((ROOT / "recipes" / "configs").rglob("*.yaml"))
+FOLDER = ROOT / "recipes" / "configs"
+LAUNCHES = sorted((FOLDER / "accelerate").glob("*.yaml"))
+CONFIGS = sorted(set(FOLDER.rglob("*.yaml")) - set(LAUNCHES))
 
 
 def parsed(path: Path):
@@ -26,7 +30,7 @@ def parsed(path: Path):
     keys = set(yaml.safe_load(path.read_text()))
     for classes in (
         [IcmConfig],
-        [PPOConfig],
+        [PPOConfig, RewardsConfig, ModelConfig],
         [PolicyEvaluationConfig],
         [PipelineConfig],
         [RewardArguments, RewardConfig, ModelConfig],
@@ -58,7 +62,9 @@ def test_config_parses_and_builds(path):
         left_out |= search if first.method == "folds" else {"method", "lora_r", "iterative"} | folds
         assert {field.name for field in fields(IcmConfig)} - described <= left_out
     elif isinstance(first, PPOConfig):
+        rewards, model = rest
         assert first.total_episodes >= first.local_batch_size
+        assert rewards.prompts and rewards.rewards and model.model_name_or_path
     elif isinstance(first, PipelineConfig):
         for name in ("icm", "reward", "ppo", "policy"):
             assert (ROOT / getattr(first, f"{name}_config")).exists()
@@ -76,6 +82,11 @@ def test_config_parses_and_builds(path):
         settings = stage_settings(first, training, model)
         assert settings["eval_fraction"] == first.eval_fraction
         assert settings["max_length"] == training.max_length
+
+
+@pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.stem)
+def test_accelerate_reads_its_configs(path):
+    assert load_config_from_file(str(path)).num_processes > 1
 
 
 def test_flags_override_the_file(tmp_path):

@@ -34,21 +34,92 @@ def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_mod
     assert len(set(scores)) == 2
 
 
+def history(folder):
+    """A run's records without how long each part took."""
+    return [
+        {name: value for name, value in row.items() if not name.startswith("time/")}
+        for row in rows(folder / "history.jsonl")
+    ]
+
+
 def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_path):
     flags = (
         *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
-        *("--reward_model", reward_model, "--prompts", data / "prompts.jsonl"),
+        *("--rewards", reward_model, "--prompts", data / "prompts.jsonl"),
         *("--total_episodes", 192, "--per_device_train_batch_size", 16, "--save_steps", 2),
     )
     run(*flags, "--output_dir", tmp_path / "whole")
     killed = tmp_path / "killed"
     kill_when((*flags, "--output_dir", killed), lambda: any(killed.glob("checkpoint-*/state.json")))
     run(*flags, "--output_dir", killed)
-    assert rows(killed / "history.jsonl") == rows(tmp_path / "whole" / "history.jsonl")
+    assert history(killed) == history(tmp_path / "whole")
+    assert rows(killed / "answers.jsonl") == rows(tmp_path / "whole" / "answers.jsonl")
     policies = [
         (f / "policy" / "model.safetensors").read_bytes() for f in (killed, tmp_path / "whole")
     ]
     assert policies[0] == policies[1]
+
+
+@pytest.mark.parametrize("value_model", ["head", "reward model"])
+def test_ppo_of_lora_adapters_keeps_the_best_policy_and_its_log(
+    value_model, data, reward_model, tmp_path
+):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (tmp_path / "sums.jsonl").write_text(
+        "".join(
+            json.dumps({"prompt": f"What is {a} + {b}?", "answer": a + b}) + "\n"
+            for a, b in ((2, 3), (4, 1), (3, 3))
+        )
+    )
+    sums = tmp_path / "sums.jsonl"
+    out = tmp_path / "out"
+    run(
+        *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
+        *("--rewards", reward_model, "math_answer=2@sums", "--kl_penalty", "loss"),
+        *("--prompts", data / "prompts.jsonl", sums, "--eval_prompts", sums, "--eval_steps", 1),
+        *("--kl_estimator", "k3", "--kl_target", 3, "--entropy_coef", 0.01, "--reward_scaling"),
+        *("--reward_clip", 1, "--length_penalty", 0.01, "--gradient_checkpointing"),
+        *("--use_peft", "--lora_r", 4, "--total_episodes", 96, "--generation_batch_size", 8),
+        *("--value_model", reward_model if value_model == "reward model" else value_model),
+        *("--per_device_train_batch_size", 16, "--report_to", "tensorboard", "--output_dir", out),
+    )
+    records = history(out)
+    assert [record["update"] for record in records] == [1, 2, 3]
+    # fresh adapters are the reference, so the first update's KL is none, and its weight falls
+    assert records[0]["objective/kl"] == pytest.approx(0, abs=1e-6)
+    assert records[1]["objective/kl"] > 0
+    assert records[1]["kl_coef"] == pytest.approx(0.02 * (1 - 0.2 * 32 / 10_000))
+    assert all(abs(row["score"]) <= 1.33 for row in rows(out / "answers.jsonl"))
+    best = max(records, key=lambda record: record["eval/scores"])
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["best"] == {"update": best["update"], "score": best["eval/scores"]}
+    for name in ("policy", "best"):
+        assert (out / name / "adapter_model.safetensors").exists()
+    log = EventAccumulator(str(out / "icm_rl")).Reload()
+    assert [event.value for event in log.Scalars("eval/scores")] == pytest.approx(
+        [record["eval/scores"] for record in records]
+    )
+    run(
+        *("eval/policy.py", "--config", "recipes/configs/miniature/policy.yaml"),
+        *("--model", out / "best", "--reference_reward_model", reward_model),
+        *("--benchmark", data / "benchmark.jsonl", "--output_dir", tmp_path / "eval"),
+    )
+
+
+def test_ppo_ends_where_the_policy_drifts_too_far(data, reward_model, tmp_path):
+    run(
+        *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
+        *("--rewards", reward_model, "--prompts", data / "prompts.jsonl", "--max_kl", 0.001),
+        *("--per_device_train_batch_size", 16, "--kl_estimator", "k2"),
+        *("--output_dir", tmp_path / "out"),
+    )
+    records = history(tmp_path / "out")
+    assert 1 < len(records) < 64
+    assert [record["objective/kl"] > 0.001 for record in records] == [False] * (
+        len(records) - 1
+    ) + [True]
+    assert (tmp_path / "out" / "policy" / "model.safetensors").exists()
 
 
 def test_policy_evaluation_of_a_policy_against_itself_is_a_draw(data, reward_model, tmp_path):

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from icm_rl.progress import Progress
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rewardbench.benchmark import BenchmarkRow, section_scores, subset_means
-from icm_rl.rl.rollout import generate
+from icm_rl.rl.rollout import generate, sampling_noise
 
 Rule = Callable[[str, str], bool]
 """Whether a checkable rule accepts an answer to a prompt."""
@@ -69,6 +69,7 @@ def answer_prompts(
             [[{"role": "user", "content": prompts[index]}] for index in part],
             config.response_length,
             config.temperature,
+            sampling_noise(config.seed, part, config.response_length),
         )
         for index, text in zip(part, rollout.texts, strict=True):
             answers[index] = text

@@ -1,33 +1,27 @@
 """Settings of the PPO stage; names and meanings are those of TRL's PPO where it had them."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from icm_rl.rl.advantages import KLEstimator
+from icm_rl.errors import InputError
+from icm_rl.rl.arithmetic import KLEstimator
 from icm_rl.settings import require_at_least
 
 
 @dataclass
 class PPOConfig:
-    """Stage 3: PPO of a policy against a reward model."""
+    """Stage 3: PPO of a policy against a reward."""
 
-    model: str = field(
-        default="miniature",
-        metadata={"help": "The policy to start from: a directory, a Hub name, or 'miniature'."},
-    )
-    reward_model: str = field(
-        default="",
-        metadata={"help": "The reward model; it may have another tokenizer and chat template."},
-    )
-    value_model: str | None = field(
-        default=None,
-        metadata={"help": "What the value model starts from; by default a copy of the policy."},
-    )
-    prompts: str = field(
-        default="", metadata={"help": "JSON lines with a prompt each, as text or as messages."}
-    )
     output_dir: str = field(
         default="runs/ppo", metadata={"help": "Folder for the policy, the history and checkpoints."}
+    )
+    value_model: str = field(
+        default="policy",
+        metadata={
+            "help": "What the value model starts from: 'policy' (a copy of it), 'head' (no model "
+            "of its own, a head on the policy), or a model with the policy's tokens, such as the "
+            "reward model."
+        },
     )
     total_episodes: int = field(default=10_000, metadata={"help": "Answers to sample in all."})
     per_device_train_batch_size: int = field(
@@ -42,6 +36,10 @@ class PPOConfig:
     num_ppo_epochs: int = field(
         default=4, metadata={"help": "Times that an update goes over its answers."}
     )
+    generation_batch_size: int | None = field(
+        default=None,
+        metadata={"help": "Answers that a process samples at once; by default all of an update."},
+    )
     response_length: int = field(default=64, metadata={"help": "Most new tokens of an answer."})
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature."})
     learning_rate: float = field(default=3e-6, metadata={"help": "AdamW's peak learning rate."})
@@ -52,24 +50,67 @@ class PPOConfig:
         default=0.0, metadata={"help": "Share of the optimizer steps that warm up."}
     )
     max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to it."})
-    kl_coef: float = field(default=0.05, metadata={"help": "KL penalty in the reward."})
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "Compute activations again in the backward pass."}
+    )
+    kl_coef: float = field(default=0.05, metadata={"help": "Weight of the KL penalty."})
     kl_estimator: KLEstimator = field(
-        default="k1", metadata={"help": "How the KL of a token is estimated: k1 or k3."}
+        default="k1", metadata={"help": "How the KL of a token is estimated: k1, k2 or k3."}
+    )
+    kl_penalty: Literal["reward", "loss"] = field(
+        default="reward", metadata={"help": "Whether the KL penalty is in the reward or the loss."}
+    )
+    kl_target: float | None = field(
+        default=None,
+        metadata={
+            "help": "KL of an answer towards which the weight adapts; by default it is fixed."
+        },
+    )
+    kl_horizon: int = field(
+        default=10_000, metadata={"help": "Episodes in which the weight adapts to an error."}
+    )
+    max_kl: float | None = field(
+        default=None, metadata={"help": "KL of an answer at which the run ends early."}
     )
     cliprange: float = field(default=0.2, metadata={"help": "Clip range of the policy's ratio."})
     vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
     cliprange_value: float = field(default=0.2, metadata={"help": "Clip range of the values."})
+    entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
     gamma: float = field(default=1.0, metadata={"help": "Discount."})
     lam: float = field(default=0.95, metadata={"help": "Lambda of the advantage estimation."})
     whiten_rewards: bool = field(
         default=False, metadata={"help": "Scale an update's rewards to unit variance."}
     )
+    reward_scaling: bool = field(
+        default=False,
+        metadata={"help": "Divide scores by the standard deviation of all scores so far."},
+    )
+    reward_clip: float | None = field(
+        default=None, metadata={"help": "Clip scores to plus and minus this, after the scaling."}
+    )
     missing_eos_penalty: float | None = field(
         default=1.0,
         metadata={"help": "Subtracted from the score of an answer that does not end by itself."},
     )
+    length_penalty: float = field(
+        default=0.0, metadata={"help": "Subtracted from the score for each token of the answer."}
+    )
+    eval_prompts: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Held-out prompts; the policy of the best reward on them is kept."},
+    )
+    eval_steps: int = field(
+        default=10, metadata={"help": "Updates between two evaluations on the held-out prompts."}
+    )
     save_steps: int = field(default=50, metadata={"help": "Updates between two checkpoints."})
-    dtype: str = field(default="auto", metadata={"help": "Number type of the reward model."})
+    sample_answers: int = field(
+        default=4, metadata={"help": "Answers of each update that go into answers.jsonl."}
+    )
+    report_to: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Trackers: trackio, wandb, tensorboard; they must be installed."},
+    )
+    run_name: str | None = field(default=None, metadata={"help": "The run's name in a tracker."})
     seed: int = field(default=0, metadata={"help": "Decides prompts' order and sampling."})
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Let a model's repository run its own code."}
@@ -78,7 +119,14 @@ class PPOConfig:
     def __post_init__(self) -> None:
         names = ("total_episodes", "per_device_train_batch_size", "gradient_accumulation_steps")
         names += ("num_mini_batches", "num_ppo_epochs", "response_length", "save_steps")
-        require_at_least(self, **dict.fromkeys(names, 1))
+        names += ("eval_steps", "kl_horizon")
+        require_at_least(self, **dict.fromkeys(names, 1), sample_answers=0)
+        if self.temperature <= 0:
+            raise InputError(f"--temperature is {self.temperature}; PPO samples, give more than 0")
+        if self.kl_penalty == "loss" and self.kl_estimator == "k1":
+            raise InputError(
+                "--kl_estimator k1 has no gradient on average: with --kl_penalty loss give k2 or k3"
+            )
 
     @property
     def local_batch_size(self) -> int:
@@ -88,5 +136,6 @@ class PPOConfig:
 
     def identity(self) -> dict[str, Any]:
         """What decides the policy, besides the models and the prompts themselves."""
-        elsewhere = {"model", "reward_model", "value_model", "prompts", "output_dir", "save_steps"}
+        elsewhere = {"output_dir", "save_steps", "eval_prompts", "sample_answers"}
+        elsewhere |= {"report_to", "run_name", "trust_remote_code"}
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}

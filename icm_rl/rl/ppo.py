@@ -1,58 +1,65 @@
-"""Proximal policy optimization of a language model against a reward model.
+"""Proximal policy optimization of a language model against a reward.
 
 Follows Ziegler et al. 2019 and Stiennon et al. 2020 in the details that decide whether it works:
-the KL penalty is part of the reward and the score is paid at the last token, advantages are
-whitened, values are clipped, dropout is off, and the value model is a model of its own.
+the score is paid at the last token, the KL penalty is part of the reward (or, if asked for, of the
+loss), advantages are whitened, values are clipped, and dropout is off.
 """
 
 import math
+import random
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from transformers import (
-    AutoModelForTokenClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    get_scheduler,
-)
+from accelerate.utils import DistributedType
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import disable_dropout_in_model
 
-from icm_rl.files import read_json, write_json, write_jsonl
-from icm_rl.models import resolve
+from icm_rl.files import append_jsonl, read_appended, read_json, write_json, write_jsonl
 from icm_rl.progress import Progress
-from icm_rl.reward.scorer import Messages, RewardScorer, conversation
-from icm_rl.rl.advantages import (
+from icm_rl.rl.arithmetic import (
+    RunningMoments,
+    adapted_kl_coef,
     generalized_advantages,
     kl_estimate,
-    masked_mean,
     policy_loss,
     value_loss,
     whiten,
 )
 from icm_rl.rl.config import PPOConfig
-from icm_rl.rl.prompts import prompt_indices
-from icm_rl.rl.rollout import PolicyWithValue, Rollout, generate, response_log_probs
+from icm_rl.rl.models import PolicyWithValue, prepare_reference
+from icm_rl.rl.prompts import Prompt, prompt_indices
+from icm_rl.rl.rewards import Reward, weighted_sum
+from icm_rl.rl.rollout import (
+    Rollout,
+    generate,
+    log_probs_and_entropies,
+    read_responses,
+    sampling_noise,
+)
+
+_HELD_OUT = 2**40
+"""Episode number of the first held-out answer: beyond any that is trained on."""
 
 
-def load_value_model(name: str, policy: PreTrainedModel, trust_remote_code: bool = False):
-    """A token-classification model with one output: the name's trunk under a head of zeros."""
-    value = AutoModelForTokenClassification.from_pretrained(
-        resolve(name),
-        num_labels=1,
-        dtype=policy.dtype,
-        trust_remote_code=trust_remote_code,
-        use_safetensors=True,
-    )
-    head = next(value.get_submodule(n) for n in ("score", "classifier") if hasattr(value, n))
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
-    return value
+@dataclass(frozen=True)
+class Experience:
+    """One update's answers with what is learned from them, (batch, response) each."""
+
+    rollout: Rollout
+    log_probs: torch.Tensor
+    reference: torch.Tensor
+    values: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
 
 
 class PPO:
@@ -61,216 +68,391 @@ class PPO:
     Args:
         config: Settings.
         accelerator: Distributes the run.
-        policy: The policy, in the number type in which it is to be trained.
-        reference: A frozen copy of the policy.
-        value: The value model.
+        policy: The policy; the reference is the same model with its LoRA adapters off.
+        reference: A copy of the policy to measure the KL divergence to, or None with adapters.
+        value: The value model, or None for a head on the policy.
         tokenizer: The policy's tokenizer, with a chat template.
-        scorer: Scores the answers.
+        rewards: The terms of the reward.
         prompts: What the policy answers.
+        held_out: Prompts on which it is evaluated.
     """
 
     def __init__(
         self,
         config: PPOConfig,
         accelerator: Accelerator,
-        policy: PreTrainedModel,
-        reference: PreTrainedModel,
-        value: PreTrainedModel,
+        policy: PreTrainedModel | PeftModel,
+        reference: PreTrainedModel | None,
+        value: PreTrainedModel | PeftModel | None,
         tokenizer: PreTrainedTokenizerBase,
-        scorer: RewardScorer,
-        prompts: Sequence[Messages],
+        rewards: Sequence[Reward],
+        prompts: Sequence[Prompt],
+        held_out: Sequence[Prompt] = (),
     ):
         self.config, self.accelerator, self.tokenizer = config, accelerator, tokenizer
-        self.scorer, self.prompts = scorer, prompts
+        self.rewards, self.prompts, self.held_out = rewards, prompts, held_out
         self.folder = Path(config.output_dir)
         self.batch_size = config.local_batch_size * accelerator.num_processes
         self.updates = math.ceil(config.total_episodes / self.batch_size)
-        self.update, self.seconds = 0, 0.0
-        self.history: list[dict[str, Any]] = []
+        self.update, self.seconds, self.kl_coef = 0, 0.0, config.kl_coef
+        self.best: dict[str, float] | None = None
+        self.moments = RunningMoments()
+        self.times: dict[str, float] = {}
         model = PolicyWithValue(policy, value)
         disable_dropout_in_model(model)
-        self.reference = reference.to(accelerator.device).eval().requires_grad_(False)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, eps=1e-5)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        if accelerator.distributed_type == DistributedType.DEEPSPEED:
+            accelerator.state.deepspeed_plugin.deepspeed_config |= {
+                "train_micro_batch_size_per_gpu": config.per_device_train_batch_size,
+                "gradient_accumulation_steps": config.gradient_accumulation_steps,
+                "gradient_clipping": config.max_grad_norm,
+            }
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, eps=1e-5)
         steps = self.updates * config.num_ppo_epochs * config.num_mini_batches
-        scheduler = get_scheduler(
+        self.scheduler = get_scheduler(
             config.lr_scheduler_type, optimizer, round(config.warmup_ratio * steps), steps
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.scheduler = scheduler
-        accelerator.register_for_checkpointing(scheduler)
+        self.reference = reference and prepare_reference(reference, accelerator)
+        accelerator.register_for_checkpointing(self.scheduler)
 
-    @property
-    def policy(self) -> PreTrainedModel:
-        return self.accelerator.unwrap_model(self.model).policy
-
-    def train(self) -> list[dict[str, Any]]:
+    def train(self) -> dict[str, float]:
         """Runs all updates, from the last checkpoint if there is one, and saves the policy.
 
         Returns:
-            The history, one record an update.
+            The last update's record.
         """
-        set_seed(self.config.seed, device_specific=True)
+        config, main = self.config, self.accelerator.is_main_process
         self._resume()
-        progress = Progress("PPO", self.updates, self.update, "update")
+        record: dict[str, float] = {}
+        progress = Progress("PPO", self.updates, self.update, "update", shown=main)
         while self.update < self.updates:
             start = time.monotonic()
-            record = self._step()
+            record, answers = self._step()
             self.update += 1
+            due = self.update % config.eval_steps == 0 or self.update == self.updates
+            if self.held_out and due:
+                record |= self._evaluate()
             self.seconds += time.monotonic() - start
-            self.history.append(record)
-            if self.accelerator.is_main_process:
-                shown = {"score": "objective/scores", "kl": "objective/kl", "len": "val/length"}
-                progress.advance(**{name: record[key] for name, key in shown.items()})
-            if self.update % self.config.save_steps == 0 and self.update < self.updates:
+            self.accelerator.log(record, step=self.update)
+            if main:
+                append_jsonl(self.folder / "history.jsonl", [record])
+                append_jsonl(self.folder / "answers.jsonl", answers[: config.sample_answers])
+            shown = {"score": "objective/scores", "kl": "objective/kl", "len": "val/length"}
+            progress.advance(**{name: record[key] for name, key in shown.items()})
+            if config.max_kl is not None and record["objective/kl"] > config.max_kl:
+                break
+            if self.update % config.save_steps == 0 and self.update < self.updates:
                 self._save()
         progress.close()
-        if self.accelerator.is_main_process:
-            write_jsonl(self.folder / "history.jsonl", self.history)
-            self.policy.save_pretrained(self.folder / "policy")
-            self.tokenizer.save_pretrained(self.folder / "policy")
-        return self.history
+        self._save_policy("policy")
+        return record
 
-    def _step(self) -> dict[str, float]:
-        """Samples answers, scores them, and learns from them."""
-        config = self.config
-        first = self.update * self.batch_size + self.accelerator.process_index * (
-            config.local_batch_size
-        )
+    def _step(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Samples answers, scores them, and learns from them.
+
+        Returns:
+            The update's record, and this process's answers with their scores.
+        """
+        config, accelerator = self.config, self.accelerator
+        first = self.update * self.batch_size + accelerator.process_index * config.local_batch_size
         indices = prompt_indices(len(self.prompts), first, config.local_batch_size, config.seed)
         prompts = [self.prompts[index] for index in indices]
-        self.model.eval()
-        rollout = generate(
-            self.policy, self.tokenizer, prompts, config.response_length, config.temperature
-        )
-        scores = self._scores(prompts, rollout)
-        with torch.no_grad():
-            old = [
-                torch.cat(parts)
-                for parts in zip(
-                    *(self._evaluate(rollout, rows) for rows in self._micro_batches()), strict=True
-                )
-            ]
-        log_probs, reference, entropies, values = old  # (batch, response) each
+        with self._timed("generate"):
+            rollout = self._generate(prompts, range(first, first + len(prompts)))
+        with self._timed("score"):
+            raw, terms = weighted_sum(self.rewards, prompts, rollout.texts)
+            everywhere = self._gather([raw, *terms.values()])  # (total batch, 1 + terms)
+        with self._timed("evaluate"):
+            log_probs, reference, entropies, values = self._before(rollout)
         mask = rollout.mask
+        scores = self._paid(torch.tensor(raw, device=mask.device), everywhere[:, 0], rollout)
         kl = kl_estimate(log_probs, reference, config.kl_estimator) * mask
-        rewards = -config.kl_coef * kl
+        in_reward = self.kl_coef if config.kl_penalty == "reward" else 0.0
+        rewards = -in_reward * kl
         last = mask.sum(1) - 1
         rewards[torch.arange(len(last)), last] += scores
         if config.whiten_rewards:
-            rewards = whiten(rewards, mask, shift_mean=False)
+            rewards = whiten(rewards, mask, shift_mean=False, total=self._total)
         advantages, returns = generalized_advantages(
             rewards, values, mask, config.gamma, config.lam
         )
-        advantages = whiten(advantages, mask)
-        losses = self._learn(rollout, log_probs, values, advantages, returns)
-        numbers = {
-            "objective/scores": scores.mean(),
-            "objective/kl": kl.sum(1).mean(),
-            "objective/entropy": (entropies * mask).sum(1).mean(),
-            "objective/non_score_reward": (-config.kl_coef * kl).sum(1).mean(),
-            "objective/rlhf_reward": (scores - config.kl_coef * kl.sum(1)).mean(),
-            "val/ended": rollout.ended.float().mean(),
-            "val/length": mask.sum(1).float().mean(),
-            **losses,
-        }
-        names = list(numbers)
-        stacked = torch.stack([numbers[name].to(self.accelerator.device) for name in names])
-        means = self.accelerator.reduce(stacked, "mean").tolist()
-        return {
+        advantages = whiten(advantages, mask, total=self._total)
+        with self._timed("train"):
+            losses = self._learn(
+                Experience(rollout, log_probs, reference, values, advantages, returns)
+            )
+        record = self._means(
+            {
+                "objective/scores": scores.mean(),
+                "objective/kl": kl.sum(1).mean(),
+                "objective/entropy": (entropies * mask).sum(1).mean(),
+                "objective/non_score_reward": -in_reward * kl.sum(1).mean(),
+                "objective/rlhf_reward": (scores - in_reward * kl.sum(1)).mean(),
+                "val/ended": rollout.ended.float().mean(),
+                "val/length": mask.sum(1).float().mean(),
+                **losses,
+            }
+        )
+        for name, column in zip(terms, everywhere[:, 1:].T, strict=True):
+            if not column.isnan().all():
+                record[f"rewards/{name}"] = column.nanmean().item()
+        record = {
             "update": self.update + 1,
             "episode": (self.update + 1) * self.batch_size,
             "lr": self.scheduler.get_last_lr()[0],
-            **dict(zip(names, means, strict=True)),
+            "kl_coef": self.kl_coef,
+            **record,
+            **{f"time/{name}": seconds for name, seconds in self.times.items()},
+        }
+        if config.kl_target is not None:
+            self.kl_coef = adapted_kl_coef(
+                self.kl_coef,
+                record["objective/kl"],
+                config.kl_target,
+                config.kl_horizon,
+                self.batch_size,
+            )
+        answers = [
+            {
+                "update": self.update + 1,
+                "prompt": prompt.messages[-1]["content"],
+                "answer": text,
+                "score": score,
+                **{name: scores[row] for name, scores in terms.items()},
+            }
+            for row, (prompt, text, score) in enumerate(
+                zip(prompts, rollout.texts, scores.tolist(), strict=True)
+            )
+        ]
+        return record, answers
+
+    def _generate(self, prompts: Sequence[Prompt], episodes: Sequence[int]) -> Rollout:
+        """Samples an answer to each prompt."""
+        config = self.config
+        self.model.eval()
+        unwrapped = unwrap_model_for_generation(self.model, self.accelerator)
+        with self.accelerator.autocast(), unwrapped as model:
+            return generate(
+                model.policy,
+                self.tokenizer,
+                [prompt.messages for prompt in prompts],
+                config.response_length,
+                config.temperature,
+                sampling_noise(config.seed, episodes, config.response_length),
+                config.generation_batch_size,
+            )
+
+    def _paid(
+        self, scores: torch.Tensor, everywhere: torch.Tensor, rollout: Rollout
+    ) -> torch.Tensor:
+        """What is paid at the last token of each answer, (batch,).
+
+        Args:
+            scores: The rewards of this process's answers, (batch,).
+            everywhere: Those of all processes, which decide the scaling.
+            rollout: This process's answers.
+        """
+        config = self.config
+        if config.reward_scaling:
+            self.moments.update(everywhere)
+            scores = scores / self.moments.std
+        if config.reward_clip is not None:
+            scores = scores.clamp(-config.reward_clip, config.reward_clip)
+        unended = (config.missing_eos_penalty or 0.0) * (~rollout.ended).float()
+        return scores - unended - config.length_penalty * rollout.mask.sum(1)
+
+    @torch.no_grad()
+    def _before(self, rollout: Rollout) -> tuple[torch.Tensor, ...]:
+        """What the models say of the answers before they learn.
+
+        Returns:
+            Log-probabilities of the policy and of the reference, entropies and values,
+            (batch, response) each.
+        """
+        found = [torch.zeros(rollout.mask.shape, device=rollout.mask.device) for _ in range(4)]
+        order = rollout.attention_mask.sum(1).argsort()
+        for rows in order.split(self.config.per_device_train_batch_size):
+            inputs = rollout.inputs(rows)
+            log_probs, entropies, values = self.model(*inputs, self.config.temperature)
+            parts = log_probs, self._reference_log_probs(*inputs), entropies, values
+            for whole, part in zip(found, parts, strict=True):
+                whole[rows, : part.shape[1]] = part
+        return tuple(found)
+
+    def _reference_log_probs(
+        self, sequences: torch.Tensor, attention_mask: torch.Tensor, response: int
+    ) -> torch.Tensor:
+        """Log-probabilities of the response tokens, (batch, response)."""
+        policy = self.accelerator.unwrap_model(self.model).policy
+        adapters_off = policy.disable_adapter() if self.reference is None else nullcontext()
+        with self.accelerator.autocast(), adapters_off:
+            output = read_responses(self.reference or policy, sequences, attention_mask, response)
+        return log_probs_and_entropies(output.logits, sequences, self.config.temperature)[0]
+
+    def _learn(self, experience: Experience) -> dict[str, torch.Tensor]:
+        """All epochs over one update's answers; the mean of each number over their steps.
+
+        A step's loss is the mean over the tokens of all its answers in all processes, however they
+        are divided among passes and processes.
+        """
+        config, accelerator = self.config, self.accelerator
+        mask = experience.rollout.mask
+        totals: dict[str, torch.Tensor] = {}
+        self.model.train()
+        for mini_batch in self._mini_batches():
+            tokens = self._total(mask[mini_batch].sum()) / accelerator.num_processes
+            for rows in mini_batch.split(config.per_device_train_batch_size):
+                with accelerator.accumulate(self.model):
+                    numbers = self._per_token(experience, rows)
+                    counted = mask[rows, : numbers["loss"].shape[1]] / tokens
+                    loss = (numbers["loss"] * counted).sum()
+                    # backward() divides by the passes of a step
+                    accelerator.backward(loss * config.gradient_accumulation_steps)
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+                    self.optimizer.step()
+                    if accelerator.sync_gradients:
+                        self.scheduler.step()
+                    self.optimizer.zero_grad()
+                for name, values in numbers.items():
+                    part = (values.detach() * counted).sum()
+                    totals[name] = totals.get(name, 0.0) + part
+        steps = config.num_ppo_epochs * config.num_mini_batches
+        return {name: total / steps for name, total in totals.items() if name != "loss"}
+
+    def _mini_batches(self) -> Iterator[torch.Tensor]:
+        """Which answers each optimizer step learns from; a function of seed and position alone."""
+        config = self.config
+        key = random.Random(f"{config.seed} {self.update}").getrandbits(63)
+        generator = torch.Generator().manual_seed(key)
+        for _ in range(config.num_ppo_epochs):
+            order = torch.randperm(config.local_batch_size, generator=generator)
+            yield from order.chunk(config.num_mini_batches)
+
+    def _per_token(self, experience: Experience, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The loss of each token of some answers and the numbers beside it, (rows, time) each."""
+        config, inputs = self.config, experience.rollout.inputs(rows)
+        old_log_probs, reference, old_values, advantages, returns = (
+            tensor[rows, : inputs[2]]
+            for tensor in (
+                experience.log_probs,
+                experience.reference,
+                experience.values,
+                experience.advantages,
+                experience.returns,
+            )
+        )
+        log_probs, entropies, values = self.model(
+            *inputs, config.temperature, config.entropy_coef != 0
+        )
+        surrogate, clipped = policy_loss(log_probs, old_log_probs, advantages, config.cliprange)
+        squared, value_clipped = value_loss(values, old_values, returns, config.cliprange_value)
+        loss = surrogate + config.vf_coef * squared - config.entropy_coef * entropies
+        if config.kl_penalty == "loss":
+            loss = loss + self.kl_coef * kl_estimate(log_probs, reference, config.kl_estimator)
+        log_ratio = (log_probs - old_log_probs).detach()
+        return {
+            "loss": loss,
+            "policy/approxkl_avg": 0.5 * log_ratio**2,
+            "policy/clipfrac_avg": clipped,
+            "policy/entropy_avg": entropies,
+            "val/ratio": log_ratio.exp(),
+            "val/clipfrac_avg": value_clipped,
+            "loss/policy_avg": surrogate,
+            "loss/value_avg": squared,
         }
 
-    def _scores(self, prompts: Sequence[Messages], rollout: Rollout) -> torch.Tensor:
-        """The reward model's scores, less the penalty of answers that do not end, (batch,)."""
-        conversations = [
-            conversation(prompt, text) for prompt, text in zip(prompts, rollout.texts, strict=True)
+    def _evaluate(self) -> dict[str, float]:
+        """The mean reward of an answer to each held-out prompt; the best policy so far is kept."""
+        processes, count = self.accelerator.num_processes, len(self.held_out)
+        own = range(self.accelerator.process_index, -(-count // processes) * processes, processes)
+        prompts = [self.held_out[index % count] for index in own]
+        rollout = self._generate(prompts, [_HELD_OUT + index for index in own])
+        rewards, _ = weighted_sum(self.rewards, prompts, rollout.texts)
+        counted = [
+            reward if index < count else math.nan
+            for index, reward in zip(own, rewards, strict=True)
         ]
-        scores = torch.tensor(self.scorer.score(conversations), device=rollout.mask.device)
-        penalty = self.config.missing_eos_penalty or 0.0
-        return scores - penalty * (~rollout.ended).float()
+        score = self._gather([counted]).nanmean().item()
+        if self.best is None or score > self.best["score"]:
+            self.best = {"update": self.update, "score": score}
+            self._save_policy("best")
+        return {"eval/scores": score}
 
-    def _micro_batches(self, order: torch.Tensor | None = None) -> Sequence[torch.Tensor]:
-        """Row indices, one micro-batch after the other."""
-        rows = torch.arange(self.config.local_batch_size) if order is None else order
-        return rows.split(self.config.per_device_train_batch_size)
+    def _gather(self, columns: Sequence[Sequence[float | None]]) -> torch.Tensor:
+        """Columns of numbers from all processes, (total batch, columns); NaN where one is None."""
+        rows = [[math.nan if x is None else x for x in row] for row in zip(*columns, strict=True)]
+        return self.accelerator.gather(torch.tensor(rows, device=self.accelerator.device))
 
-    def _evaluate(self, rollout: Rollout, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Log-probabilities of policy and reference, entropies and values, before learning."""
-        ids, attention = rollout.sequences[rows], rollout.attention_mask[rows]
-        length, temperature = rollout.response_length, self.config.temperature
-        log_probs, entropies, values = self.model(ids, attention, length, temperature)
-        reference, _ = response_log_probs(self.reference, ids, attention, length, temperature)
-        return log_probs, reference, entropies, values
+    def _total(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes."""
+        return self.accelerator.reduce(tensor, "sum")
 
-    def _learn(
-        self,
-        rollout: Rollout,
-        old_log_probs: torch.Tensor,
-        old_values: torch.Tensor,
-        advantages: torch.Tensor,
-        returns: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """All epochs over one update's answers; the mean of each number over them."""
-        config, totals, passes = self.config, {}, 0
-        self.model.train()
-        for _ in range(config.num_ppo_epochs):
-            order = torch.randperm(config.local_batch_size)
-            for step, rows in enumerate(self._micro_batches(order), 1):
-                mask = rollout.mask[rows]
-                log_probs, entropies, values = self.model(
-                    rollout.sequences[rows],
-                    rollout.attention_mask[rows],
-                    rollout.response_length,
-                    config.temperature,
-                )
-                surrogate, clipped = policy_loss(
-                    log_probs, old_log_probs[rows], advantages[rows], mask, config.cliprange
-                )
-                squared, value_clipped = value_loss(
-                    values, old_values[rows], returns[rows], mask, config.cliprange_value
-                )
-                loss = surrogate + config.vf_coef * squared
-                self.accelerator.backward(loss / config.gradient_accumulation_steps)
-                if step % config.gradient_accumulation_steps == 0:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
-                    self.optimizer.step()
-                    self.scheduler.step()
-                    self.optimizer.zero_grad()
-                log_ratio = (log_probs - old_log_probs[rows]).detach()
-                passes += 1
-                for name, number in {
-                    "policy/approxkl_avg": 0.5 * masked_mean(log_ratio**2, mask),
-                    "policy/clipfrac_avg": clipped,
-                    "policy/entropy_avg": masked_mean(entropies, mask),
-                    "val/ratio": masked_mean(log_ratio.exp(), mask),
-                    "val/clipfrac_avg": value_clipped,
-                    "loss/policy_avg": surrogate,
-                    "loss/value_avg": squared,
-                }.items():
-                    totals[name] = totals.get(name, 0.0) + number.detach()
-        return {name: total / passes for name, total in totals.items()}
+    def _means(self, numbers: dict[str, torch.Tensor]) -> dict[str, float]:
+        """The means over all processes."""
+        stacked = torch.stack([number.to(self.accelerator.device) for number in numbers.values()])
+        means = self.accelerator.reduce(stacked, "mean").tolist()
+        return dict(zip(numbers, means, strict=True))
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Notes the seconds that a part of an update takes."""
+        start = time.monotonic()
+        yield
+        self.times[name] = round(time.monotonic() - start, 4)
+
+    def _save_policy(self, name: str) -> None:
+        """Saves the policy, or its adapters, with its tokenizer, whole or not at all."""
+        weights = self.accelerator.get_state_dict(self.model)
+        if self.accelerator.is_main_process:
+            own = {
+                key.removeprefix("policy."): tensor
+                for key, tensor in weights.items()
+                if key.startswith("policy.")
+            }
+            folder, unfinished = self.folder / name, self.folder / f".{name}.tmp"
+            policy = self.accelerator.unwrap_model(self.model).policy
+            policy.save_pretrained(unfinished, state_dict=own)
+            self.tokenizer.save_pretrained(unfinished)
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
+        self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        """Writes a checkpoint: models, optimizer, schedule, random states, history, position."""
+        """Writes a checkpoint: models, optimizer, schedule, and where the run stands."""
         folder = self.folder / f"checkpoint-{self.update}"
         self.accelerator.save_state(str(folder))
+        self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            state = {"update": self.update, "seconds": self.seconds, "history": self.history}
+            state = {
+                "update": self.update,
+                "seconds": self.seconds,
+                "kl_coef": self.kl_coef,
+                "best": self.best,
+                "moments": asdict(self.moments),
+            }
             write_json(folder / "state.json", state)
             for old in self._checkpoints():
                 if old != folder:
                     _remove(old)
 
     def _resume(self) -> None:
+        """Takes up the last checkpoint; what was recorded after it is dropped."""
         complete = self._checkpoints()
         if complete:
             self.accelerator.load_state(str(complete[-1]))
             state = read_json(complete[-1] / "state.json")
             self.update, self.seconds = state["update"], state["seconds"]
-            self.history = state["history"]
+            self.kl_coef, self.best = state["kl_coef"], state["best"]
+            self.moments = RunningMoments(**state["moments"])
+        if self.accelerator.is_main_process:
+            for file in (self.folder / "history.jsonl", self.folder / "answers.jsonl"):
+                if file.exists():
+                    kept = [row for row in read_appended(file) if row["update"] <= self.update]
+                    write_jsonl(file, kept)
 
     def _checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first; ``state.json`` is the last file of one."""

@@ -1,19 +1,77 @@
 """Prompts, and the order in which they are used: a function of the seed and the position alone."""
 
 import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from icm_rl.data import read_rows
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from icm_rl.data import Source
+from icm_rl.errors import InputError
 from icm_rl.reward.scorer import Messages
+from icm_rl.rl.rollout import encode_prompt
 
 
-def load_prompts(path: str | Path) -> list[Messages]:
-    """Reads the ``prompt`` of each row, text or messages, as messages.
+@dataclass(frozen=True)
+class Prompt:
+    """What the policy answers.
+
+    Attributes:
+        where: The words that say where the prompt stands.
+        messages: The conversation, up to the answer.
+        source: Which part of a mix it comes from: the row's ``source``, or its file's name without
+            the ending.
+        values: All fields of its row, for the rewards.
+    """
+
+    where: str
+    messages: Messages
+    source: str
+    values: Mapping[str, Any]
+
+
+def load_prompts(paths: Sequence[str]) -> list[Prompt]:
+    """Reads the ``prompt`` of each row, text or messages, of local files or data sets on the Hub.
 
     Raises:
-        InputError: The file or a row is bad.
+        InputError: A file or a row is bad.
     """
-    return [row.messages("prompt", "user") for row in read_rows(path)]
+    return [
+        Prompt(
+            row.where,
+            row.messages("prompt", "user"),
+            row.text("source") if "source" in row.values else Path(path).stem,
+            row.values,
+        )
+        for path in paths
+        for row in Source(path).rows()
+    ]
+
+
+def check_lengths(
+    prompts: Sequence[Prompt],
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
+    response_length: int,
+) -> None:
+    """Checks that each prompt and an answer of ``response_length`` tokens fit the model's context.
+
+    Raises:
+        InputError: One does not.
+    """
+    context = getattr(config, "max_position_embeddings", None)
+    if context is None:
+        return
+    for prompt in prompts:
+        count = len(encode_prompt(tokenizer, prompt.messages))
+        if count + response_length > context:
+            raise InputError(
+                f"{prompt.where}: the prompt's {count} tokens and an answer of {response_length} "
+                f"do not fit the model's context of {context}; shorten or remove the prompt, or "
+                "lower the length of answers"
+            )
 
 
 def prompt_indices(count: int, start: int, number: int, seed: int) -> list[int]:

@@ -1,12 +1,20 @@
-"""Sampling answers, and reading a model's log-probabilities and values off them."""
+"""Sampling answers, and reading a model's log-probabilities off them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import nn
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-from trl.trainer.utils import entropy_from_logits, selective_log_softmax
+from torch.nn.utils.rnn import pad_sequence
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from trl.trainer.utils import selective_log_softmax_and_entropy
 
 from icm_rl.reward.scorer import Messages
 
@@ -39,6 +47,60 @@ class Rollout:
         """The response tokens, (batch, response)."""
         return self.sequences[:, -self.response_length :]
 
+    def inputs(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Some rows' sequences and attention mask without columns that are all padding.
+
+        Returns:
+            Both, (rows, time), and how many of the last columns are responses; what is read off
+            them lines up with the first columns of ``mask``.
+        """
+        attention = self.attention_mask[rows]
+        response = int(self.mask[rows].sum(1).max())
+        prompt = attention.shape[1] - self.response_length
+        first = prompt - int(attention[:, :prompt].sum(1).max())
+        kept = slice(first, prompt + response)
+        return self.sequences[rows][:, kept], attention[:, kept], response
+
+
+def sampling_noise(seed: int, episodes: Sequence[int], length: int) -> torch.Tensor:
+    """The chance in sampling: a number in (0, 1] for each token of each episode's answer.
+
+    It depends on the seed and the episode alone, so that an answer does not depend on how episodes
+    are batched and shared out among processes, nor on where a killed run continued.
+
+    Returns:
+        (episodes, length), in double precision.
+    """
+    return torch.stack(
+        [
+            torch.from_numpy(
+                1 - np.random.Generator(np.random.Philox(key=[seed, episode])).random(length)
+            )
+            for episode in episodes
+        ]
+    )
+
+
+class InverseTransformSampling(LogitsProcessor):
+    """Leaves each row the one token in whose share of the cumulated probability its noise falls.
+
+    Args:
+        noise: As ``sampling_noise`` gives it, (batch, time).
+        temperature: Sampling temperature.
+        start: The length of the prompts.
+    """
+
+    def __init__(self, noise: torch.Tensor, temperature: float, start: int):
+        self.noise, self.temperature, self.start = noise, temperature, start
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        cumulated = (
+            (scores.float() / self.temperature).softmax(-1).cumsum(-1)
+        )  # (batch, vocabulary)
+        noise = self.noise[:, input_ids.shape[1] - self.start, None].to(cumulated)
+        tokens = torch.searchsorted(cumulated, noise * cumulated[:, -1:])
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0)
+
 
 @torch.no_grad()
 def generate(
@@ -47,94 +109,134 @@ def generate(
     prompts: Sequence[Messages],
     max_new_tokens: int,
     temperature: float,
+    noise: torch.Tensor | None = None,
+    batch_size: int | None = None,
 ) -> Rollout:
     """Samples an answer to each prompt, or takes the likeliest tokens at temperature 0.
 
     Each answer stops at the end token; a batch stops with its longest answer.
-    """
-    ids = tokenizer.apply_chat_template(
-        list(prompts), add_generation_prompt=True, return_dict=False
-    )
-    encoded = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(
-        model.device
-    )
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    sequences = model.generate(
-        input_ids=encoded["input_ids"],
-        attention_mask=encoded["attention_mask"],
-        generation_config=GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            **(sampling if temperature > 0 else {"do_sample": False}),
-        ),
-    )
-    responses = sequences[:, encoded["input_ids"].shape[1] :]
-    is_end = responses == tokenizer.eos_token_id
-    before_or_at_end = is_end.long().cumsum(1) - is_end.long() == 0
-    mask = before_or_at_end.long()
-    texts = [
-        tokenizer.decode(row[keep.bool()], skip_special_tokens=True).strip()
-        for row, keep in zip(responses, mask, strict=True)
-    ]
-    attention_mask = torch.cat([encoded["attention_mask"], mask], dim=1)
-    return Rollout(sequences, attention_mask, mask, is_end.any(1), texts)
-
-
-class PolicyWithValue(nn.Module):
-    """The policy and its value model as one module, so that one optimizer and one wrapper do.
 
     Args:
-        policy: A causal language model.
-        value: A token-classification model with one output, over the policy's own tokens.
+        model: The policy.
+        tokenizer: Its tokenizer, with a chat template.
+        prompts: What it answers.
+        max_new_tokens: Most tokens of an answer.
+        temperature: Sampling temperature.
+        noise: ``sampling_noise`` of the prompts' episodes, where the temperature is above 0.
+        batch_size: Answers generated at once, of prompts of similar length; all by default.
     """
-
-    def __init__(self, policy: PreTrainedModel, value: PreTrainedModel):
-        super().__init__()
-        self.policy, self.value = policy, value
-
-    def forward(
-        self,
-        sequences: torch.Tensor,
-        attention_mask: torch.Tensor,
-        response: int,
-        temperature: float,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Log-probabilities, entropies and values of the response tokens, (batch, response) each.
-
-        The value of a token is read where the token is predicted, one position before it.
-        """
-        log_probs, entropies = response_log_probs(
-            self.policy, sequences, attention_mask, response, temperature
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
+    responses: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
+    for rows in torch.tensor(order).split(batch_size or len(prompts)):
+        inputs = tokenizer.pad(
+            {"input_ids": [encoded[row] for row in rows]}, padding_side="left", return_tensors="pt"
+        ).to(model.device)
+        start = inputs["input_ids"].shape[1]
+        processors = LogitsProcessorList()
+        if temperature > 0:
+            processors.append(InverseTransformSampling(noise[rows], temperature, start))
+        sequences = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            logits_processor=processors,
+            generation_config=GenerationConfig(
+                max_new_tokens=max_new_tokens,
+                eos_token_id=end_tokens(model, tokenizer),
+                pad_token_id=tokenizer.pad_token_id,
+                do_sample=False,
+            ),
         )
-        values = self.value(
-            input_ids=sequences,
-            attention_mask=attention_mask,
-            position_ids=positions(attention_mask),
-        ).logits[:, -response - 1 : -1, 0]
-        return log_probs, entropies, values.float()
+        for row, response in zip(rows, sequences[:, start:], strict=True):
+            responses[row] = response
+    return as_rollout(tokenizer, encoded, responses, end_tokens(model, tokenizer))
 
 
-def response_log_probs(
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Messages) -> list[int]:
+    """The tokens of a prompt, up to where the answer begins."""
+    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end an answer: the tokenizer's and those of the model's generation config."""
+    own = model.generation_config.eos_token_id
+    own = own if isinstance(own, list) else [own]
+    return sorted({tokenizer.eos_token_id, *own} - {None})
+
+
+def as_rollout(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[torch.Tensor],
+    ends: Sequence[int],
+) -> Rollout:
+    """Prompts with the tokens that were generated after them, which may go on after the end."""
+    device = responses[0].device
+    is_end = [torch.isin(response, torch.tensor(ends, device=device)) for response in responses]
+    ended = torch.stack([found.any() for found in is_end])
+    responses = [
+        response[: int(found.long().argmax()) + 1] if found.any() else response
+        for response, found in zip(responses, is_end, strict=True)
+    ]
+    starts = [torch.tensor(prompt, device=device) for prompt in prompts]
+    pad = tokenizer.pad_token_id
+
+    def padded(rows: Sequence[torch.Tensor], value: int, side: str) -> torch.Tensor:
+        return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
+
+    mask = padded([torch.ones_like(response) for response in responses], 0, "right")
+    seen = padded([torch.ones_like(start) for start in starts], 0, "left")
+    tokens = [padded(starts, pad, "left"), padded(responses, pad, "right")]
+    texts = [text.strip() for text in tokenizer.batch_decode(responses, skip_special_tokens=True)]
+    return Rollout(torch.cat(tokens, 1), torch.cat([seen, mask], 1), mask, ended, texts)
+
+
+def read_responses(
     model: PreTrainedModel,
     sequences: torch.Tensor,
     attention_mask: torch.Tensor,
     response: int,
-    temperature: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and entropies at the given temperature, (batch, response) each.
+    **kwargs: bool,
+) -> CausalLMOutputWithPast:
+    """A causal language model's output; its logits predict the response tokens, never the prompt's.
 
-    Only the response's logits are computed, never the prompt's.
+    Args:
+        model: The model.
+        sequences: Prompts and responses, (batch, prompt + response).
+        attention_mask: 1 for tokens, in the shape of ``sequences``.
+        response: How many of the last columns are responses.
+        **kwargs: What else the model is to return.
     """
-    logits = model(
+    output = model(
         input_ids=sequences,
         attention_mask=attention_mask,
         position_ids=positions(attention_mask),
         logits_to_keep=response + 1,
-    ).logits[:, :-1]
-    logits = logits.float() / temperature
-    tokens = sequences[:, -response:]
-    return selective_log_softmax(logits, tokens), entropy_from_logits(logits)
+        use_cache=False,
+        **kwargs,
+    )
+    output.logits = output.logits[:, :-1]
+    return output
+
+
+def log_probs_and_entropies(
+    logits: torch.Tensor,
+    sequences: torch.Tensor,
+    temperature: float,
+    entropy_requires_grad: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the last tokens and entropies, (batch, response) each.
+
+    Args:
+        logits: What predicts the response tokens, (batch, response, vocabulary).
+        sequences: Prompts and responses, (batch, prompt + response).
+        temperature: Divides the logits.
+        entropy_requires_grad: Whether the entropies are to be learned from.
+    """
+    tokens = sequences[:, -logits.shape[1] :]
+    return selective_log_softmax_and_entropy(
+        logits.float(), tokens, entropy_requires_grad, temperature
+    )
 
 
 def positions(attention_mask: torch.Tensor) -> torch.Tensor:

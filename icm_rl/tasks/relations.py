@@ -1,8 +1,7 @@
 """Relations: which labels of two examples of one group contradict each other."""
 
-import runpy
-
 from icm_rl.errors import InputError
+from icm_rl.functions import load_function
 from icm_rl.tasks.base import Example, Label, Relation
 
 
@@ -62,16 +61,9 @@ def load_relation(name: str) -> Relation:
     """
     if name in RELATIONS:
         return RELATIONS[name]
-    path, _, function = name.rpartition(":")
-    if not path:
+    if ":" not in name:
         raise InputError(
             f"--relation '{name}' is not known; give one of {', '.join(RELATIONS)} or a function "
             "of your own as FILE.py:FUNCTION"
         )
-    try:
-        relation = runpy.run_path(path).get(function)
-    except OSError as error:
-        raise InputError(f"--relation {name}: {path} cannot be read ({error.strerror})") from None
-    if not callable(relation):
-        raise InputError(f"--relation {name}: {path} defines no function '{function}'")
-    return relation
+    return load_function("relation", name)
