@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 
 import datasets
@@ -26,6 +27,7 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    warnings.simplefilter("ignore", FutureWarning)
     logging.getLogger("torch.multiprocessing").setLevel(logging.ERROR)
 
 

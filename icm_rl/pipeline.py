@@ -54,8 +54,15 @@ class PipelineConfig:
         default="recipes/configs/miniature/reward.yaml",
         metadata={"help": "Settings of the reward models."},
     )
+    rl: str = field(
+        default="ppo",
+        metadata={"help": "How the policy is trained: ppo or grpo.", "choices": ["ppo", "grpo"]},
+    )
     ppo_config: str = field(
         default="recipes/configs/miniature/ppo.yaml", metadata={"help": "Settings of PPO."}
+    )
+    grpo_config: str = field(
+        default="recipes/configs/miniature/grpo.yaml", metadata={"help": "Settings of GRPO."}
     )
     policy_config: str = field(
         default="recipes/configs/miniature/policy.yaml",
@@ -130,10 +137,11 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
             f"rewardbench/{name}",
             *("--reward_model", str(run / "reward" / name), "--benchmark", paths["benchmark"]),
         )
+    rl_config = config.ppo_config if config.rl == "ppo" else config.grpo_config
     yield stage(
-        "PPO trains the policy",
-        [*launch, "recipes/ppo.py", "--config", config.ppo_config],
-        "ppo",
+        f"{config.rl.upper()} trains the policy",
+        [*launch, f"recipes/{config.rl}.py", "--config", rl_config],
+        config.rl,
         *("--model_name_or_path", config.model, "--rewards", str(run / "reward" / "icm")),
         *("--prompts", paths["prompts"], *seed),
     )
@@ -142,8 +150,8 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
     yield stage(
         "The reference reward model scores the policy before and after",
         [*python, "eval/policy.py", "--config", config.policy_config],
-        "policy",
-        *("--model", str(run / "ppo" / "policy"), "--baseline", config.model),
+        f"policy/{config.rl}",
+        *("--model", str(run / config.rl / "policy"), "--baseline", config.model),
         *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),
         *(*world, *seed),
     )

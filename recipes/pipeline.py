@@ -1,4 +1,4 @@
-"""The whole chain in one run folder: ICM, reward models, PPO, RewardBench, report.
+"""The whole chain in one run folder: ICM, reward models, PPO or GRPO, RewardBench, report.
 
     python recipes/pipeline.py --config recipes/configs/miniature.yaml
 
@@ -35,7 +35,7 @@ def main() -> None:
             "reward model to judge the policy; name one"
         )
     run_stages(config, list(stage_commands(config, paths, sources)))
-    report = collect(folder)
+    report = collect(folder, config.rl)
     write_report(folder, report)
     print(results_table(report))
     print(f"\nreport: {folder / 'report.html'}")

@@ -16,7 +16,7 @@ from icm_rl.rl.config import PPOConfig
 from icm_rl.rl.models import load_policy, load_value_model, make_accelerator, whole_weights
 from icm_rl.rl.ppo import PPO
 from icm_rl.rl.prompts import check_lengths, load_prompts
-from icm_rl.rl.rewards import RewardsConfig, check_sources, load_rewards
+from icm_rl.rl.rewards import RewardsConfig, check_sources, input_paths, load_rewards
 from icm_rl.settings import changed, parse, require_given
 
 
@@ -29,11 +29,12 @@ def main() -> None:
         log_with=config.report_to or None,
         project_dir=config.output_dir,
     )
-    prompts, held_out = load_prompts(rewards_config.prompts), load_prompts(config.eval_prompts)
+    prompts = load_prompts(rewards_config.prompts)
+    held_out = load_prompts(rewards_config.eval_prompts)
     tokenizer = load_tokenizer(name, trust, chat=True)
     for part in (prompts, held_out):
         check_lengths(part, tokenizer, load_config(name, trust), config.response_length)
-    with whole_weights(accelerator):
+    with whole_weights(getattr(accelerator.state, "deepspeed_plugin", None)):
         rewards = load_rewards(rewards_config, trust, accelerator.device)
     check_sources(rewards, prompts, held_out)
     set_seed(config.seed)  # of fresh adapters
@@ -44,10 +45,9 @@ def main() -> None:
         value_name = name if config.value_model == "policy" else config.value_model
         value = load_value_model(value_name, model, tokenizer, trust)
     inputs = {"model": resolve(name), "value_model": resolve(config.value_model)}
-    inputs |= {path: path for path in rewards_config.prompts}
-    inputs |= {reward.name: reward.name.partition(".py:")[0] for reward in rewards}
+    inputs |= input_paths(rewards_config, rewards)
     settings = config.identity() | changed(model, ModelConfig(), {"model_name_or_path"})
-    settings |= {"rewards": rewards_config.rewards, "processes": accelerator.num_processes}
+    settings |= rewards_config.identity() | {"processes": accelerator.num_processes}
     with accelerator.main_process_first():
         stage = open_stage(config.output_dir, settings, inputs)
     if stage.complete:

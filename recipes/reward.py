@@ -16,10 +16,10 @@ from icm_rl.models import load_tokenizer, resolve
 from icm_rl.reward.training import (
     RewardArguments,
     load_preferences,
-    stage_settings,
     train_reward_model,
 )
 from icm_rl.settings import parse, require_given
+from icm_rl.trainer import trainer_settings
 
 
 def main() -> None:
@@ -35,8 +35,9 @@ def main() -> None:
     inputs = {"preferences": arguments.preferences, "model": resolve(name)}
     if template:
         inputs["chat_template"] = template
+    settings = {"eval_fraction": arguments.eval_fraction, **trainer_settings(training, model)}
     with training.main_process_first(desc="opening the output folder"):
-        stage = open_stage(training.output_dir, stage_settings(arguments, training, model), inputs)
+        stage = open_stage(training.output_dir, settings, inputs)
     if stage.complete:
         print(f"{training.output_dir}: complete, nothing to do")
         return

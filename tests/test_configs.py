@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from trl import ModelConfig, RewardConfig, get_peft_config
+from trl import GRPOConfig, ModelConfig, RewardConfig, get_peft_config
 
 from icm_rl.errors import InputError
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.search import SearchConfig, temperature, total_iterations
 from icm_rl.pipeline import PipelineConfig, stage_commands
-from icm_rl.reward.training import RewardArguments, stage_settings
+from icm_rl.reward.training import RewardArguments
 from icm_rl.rewardbench.policy import PolicyEvaluationConfig
 from icm_rl.rl.config import PPOConfig
 from icm_rl.rl.rewards import RewardsConfig
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
+from icm_rl.trainer import trainer_settings
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "recipes" / "configs"
@@ -34,10 +35,15 @@ def parsed(path: Path):
         [PolicyEvaluationConfig],
         [PipelineConfig],
         [RewardArguments, RewardConfig, ModelConfig],
+        [RewardsConfig, GRPOConfig, ModelConfig],
     ):
         known = {field.name for settings in classes for field in fields(settings)}
         if keys <= known:
-            flags = ["--use_cpu", "true"] if RewardConfig in classes else []
+            flags = (
+                ["--use_cpu", "true", "--bf16", "false"]
+                if {RewardConfig, GRPOConfig} & {*classes}
+                else []
+            )
             return parse(classes, ["--config", str(path), *flags])
     raise AssertionError(f"{path} is no recipe's config")
 
@@ -65,8 +71,12 @@ def test_config_parses_and_builds(path):
         rewards, model = rest
         assert first.total_episodes >= first.local_batch_size
         assert rewards.prompts and rewards.rewards and model.model_name_or_path
+    elif isinstance(first, RewardsConfig):
+        training, _ = rest
+        assert first.prompts and first.rewards
+        assert training.generation_batch_size % training.num_generations == 0
     elif isinstance(first, PipelineConfig):
-        for name in ("icm", "reward", "ppo", "policy"):
+        for name in ("icm", "reward", "ppo", "grpo", "policy"):
             assert (ROOT / getattr(first, f"{name}_config")).exists()
         paths = {"data": "d", "prompts": "p", "benchmark": "b"}
         stages = list(stage_commands(first, paths, ["gold", "human"]))
@@ -79,8 +89,7 @@ def test_config_parses_and_builds(path):
         peft = get_peft_config(model)
         assert (peft is not None) == bool(model.use_peft)
         assert training.learning_rate > 0
-        settings = stage_settings(first, training, model)
-        assert settings["eval_fraction"] == first.eval_fraction
+        settings = trainer_settings(training, model)
         assert settings["max_length"] == training.max_length
 
 

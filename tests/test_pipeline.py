@@ -68,7 +68,7 @@ def test_killed_in_every_stage_it_ends_the_same(whole, tmp_path):
         (folder / "reward" / "gold" / "metrics.json").exists,
         (folder / "rewardbench" / "icm" / "settings.json").exists,
         lambda: any((folder / "ppo").glob("checkpoint-*/state.json")),
-        (folder / "policy" / "settings.json").exists,
+        (folder / "policy" / "ppo" / "settings.json").exists,
     ]
     for appears in moments:
         kill_when(command, appears)

@@ -1,6 +1,6 @@
 """Gathers a finished run's figures under stable keys.
 
-``report.json`` holds, each a number:
+``report.json`` holds, each a number but for ``rl``:
 
 - ``icm.zero_shot_accuracy``, ``icm.consistent_zero_shot_accuracy`` (the same after Algorithm 4),
   ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
@@ -11,7 +11,8 @@
   each also by section under ``policy.sections``;
 - ``policy.win_rate``: share of prompts on which the reference reward model prefers the answer
   after training, a tie counting half, 0–1;
-- ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time.
+- ``rl``: how the policy was trained, ``ppo`` or ``grpo``;
+- ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time (``grpo`` where that was ``rl``).
 
 What a run does not have (gold labels, a world's rules) is left out.
 """
@@ -39,8 +40,12 @@ _ICM = (
 )
 
 
-def collect(folder: str | Path) -> dict[str, Any]:
+def collect(folder: str | Path, rl: str) -> dict[str, Any]:
     """The report of a finished run.
+
+    Args:
+        folder: The run's folder.
+        rl: How the policy was trained, ``ppo`` or ``grpo``.
 
     Raises:
         InputError: A stage's metrics are missing.
@@ -58,19 +63,23 @@ def collect(folder: str | Path) -> dict[str, Any]:
                 "subsets": scored["subsets"],
                 "pairs": trained["pairs"],
             }
-    policy = read_json(folder / "policy" / "metrics.json")
+    policy = read_json(folder / "policy" / rl / "metrics.json")
     stages = read_json(folder / "stages.json")
     seconds = {name: stage["seconds"] for name, stage in stages.items()}
+    evaluation = round(_total(seconds, "rewardbench/") + seconds[f"policy/{rl}"], 2)
     return {
+        "rl": rl,
         "icm": {name: icm[name] for name in _ICM if icm.get(name) is not None},
         "reward_model": reward_models,
         "policy": _policy(policy),
         "seconds": {
             "icm": seconds["icm"],
             "reward_model": _total(seconds, "reward/"),
-            "ppo": seconds["ppo"],
-            "eval": _total(seconds, "rewardbench/") + seconds["policy"],
-            "total": round(sum(seconds.values()), 2),
+            rl: seconds[rl],
+            "eval": evaluation,
+            "total": round(
+                seconds["icm"] + _total(seconds, "reward/") + seconds[rl] + evaluation, 2
+            ),
         },
     }
 

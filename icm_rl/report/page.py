@@ -71,17 +71,18 @@ def write_report(folder: str | Path, report: Mapping[str, Any]) -> None:
     folder = Path(folder)
     write_json(folder / "report.json", report)
     history = [dict(row.values) for row in read_rows(folder / "icm" / "history.jsonl")]
-    ppo = [dict(row.values) for row in read_rows(folder / "ppo" / "history.jsonl")]
-    answers = [dict(row.values) for row in read_rows(folder / "policy" / "answers.jsonl")]
+    rl = report["rl"]
+    training = [dict(row.values) for row in read_rows(folder / rl / "history.jsonl")]
+    answers = [dict(row.values) for row in read_rows(folder / "policy" / rl / "answers.jsonl")]
     settings = {
-        name: read_json(folder / name / "settings.json")["settings"] for name in ("icm", "ppo")
+        name: read_json(folder / name / "settings.json")["settings"] for name in ("icm", rl)
     }
     body = "\n".join(
         [
             _head(report),
             _labels(report, history),
             _reward_models(report),
-            _ppo(ppo),
+            _training(rl, training),
             _policy(report),
             _answers(answers),
             _settings(settings, report),
@@ -198,7 +199,7 @@ def _reward_models(report: Mapping[str, Any]) -> str:
     )
 
 
-def _ppo(history: Sequence[Mapping[str, Any]]) -> str:
+def _training(rl: str, history: Sequence[Mapping[str, Any]]) -> str:
     x = [record["episode"] for record in history]
     pictures = [
         plots.line(title, x, [record[key] for record in history], "episode")
@@ -208,7 +209,7 @@ def _ppo(history: Sequence[Mapping[str, Any]]) -> str:
             ("val/length", "Length, tokens an answer"),
         )
     ]
-    return "<h2>3. PPO</h2>" + _plots(pictures)
+    return f"<h2>3. {rl.upper()}</h2>" + _plots(pictures)
 
 
 def _policy(report: Mapping[str, Any]) -> str:

@@ -95,10 +95,6 @@ class PPOConfig:
     length_penalty: float = field(
         default=0.0, metadata={"help": "Subtracted from the score for each token of the answer."}
     )
-    eval_prompts: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Held-out prompts; the policy of the best reward on them is kept."},
-    )
     eval_steps: int = field(
         default=10, metadata={"help": "Updates between two evaluations on the held-out prompts."}
     )
@@ -136,6 +132,6 @@ class PPOConfig:
 
     def identity(self) -> dict[str, Any]:
         """What decides the policy, besides the models and the prompts themselves."""
-        elsewhere = {"output_dir", "save_steps", "eval_prompts", "sample_answers"}
+        elsewhere = {"output_dir", "save_steps", "sample_answers"}
         elsewhere |= {"report_to", "run_name", "trust_remote_code"}
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}

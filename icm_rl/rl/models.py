@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupKwargs
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from transformers import (
@@ -214,9 +214,8 @@ def prepare_reference(model: PreTrainedModel, accelerator: Accelerator) -> nn.Mo
 
 
 @contextmanager
-def whole_weights(accelerator: Accelerator) -> Iterator[None]:
+def whole_weights(plugin: DeepSpeedPlugin | None) -> Iterator[None]:
     """Models loaded meanwhile are whole in each process, where DeepSpeed's ZeRO-3 shards others."""
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is None:
         yield
         return

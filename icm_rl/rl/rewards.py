@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 
 from icm_rl.errors import InputError
 from icm_rl.functions import load_function
+from icm_rl.models import resolve
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rl.prompts import Prompt
 from icm_rl.settings import require_given
@@ -43,8 +45,17 @@ class RewardsConfig:
         default="auto", metadata={"help": "Number type of the reward models; 'auto': as saved."}
     )
 
+    eval_prompts: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Held-out prompts on which the policy is evaluated."},
+    )
+
     def __post_init__(self) -> None:
         require_given(self, "prompts", "rewards")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the policy, besides the models and the prompts themselves."""
+        return {"rewards": self.rewards, "reward_dtype": self.reward_dtype}
 
 
 Score = Callable[[Sequence[Prompt], Sequence[str]], Sequence[float | None]]
@@ -128,6 +139,12 @@ def load_rewards(
             ) from None
         rewards.append(Reward(parts["name"], weight, parts["source"], score(parts["name"])))
     return rewards
+
+
+def input_paths(config: RewardsConfig, rewards: Sequence[Reward]) -> dict[str, str]:
+    """The files and model directories that prompts and rewards are read from, by their names."""
+    own = {reward.name: resolve(reward.name.partition(".py:")[0]) for reward in rewards}
+    return own | {path: path for path in (*config.prompts, *config.eval_prompts)}
 
 
 def check_sources(

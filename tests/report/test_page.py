@@ -50,19 +50,19 @@ def finished_run(folder):
     write_jsonl(folder / "ppo/history.jsonl", [{"episode": k, **update} for k in (1, 2)])
     role = {"reference_reward": table, "length": table, "gold_rate": table}
     policy = {"prompts": 1, "before": role, "after": role, "win_rate": table}
-    write_json(folder / "policy/metrics.json", policy)
+    write_json(folder / "policy/ppo/metrics.json", policy)
     answer = {"prompt": "<script>alert(1)</script>", "before": "<img src=x>", "after": "&copy;"}
     answer |= {"reward_before": 0.0, "reward_after": 1.0, "accepted_before": False}
-    write_jsonl(folder / "policy/answers.jsonl", [{**answer, "accepted_after": True}])
+    write_jsonl(folder / "policy/ppo/answers.jsonl", [{**answer, "accepted_after": True}])
     for name in ("icm", "ppo"):
         write_json(folder / name / "settings.json", {"settings": {"seed": 0}, "inputs": {}})
-    stages = ("icm", "reward/icm", "reward/gold", "ppo", "rewardbench/icm", "policy")
+    stages = ("icm", "reward/icm", "reward/gold", "ppo", "rewardbench/icm", "policy/ppo")
     write_json(folder / "stages.json", {name: {"seconds": 10.0} for name in stages})
 
 
 def test_the_report_has_every_key_and_runs_nothing(tmp_path):
     finished_run(tmp_path)
-    report = collect(tmp_path)
+    report = collect(tmp_path, "ppo")
     write_report(tmp_path, report)
     saved = json.loads((tmp_path / "report.json").read_text())
     assert all(isinstance(value(saved, key), int | float) for key in REQUIRED)
@@ -85,7 +85,7 @@ def test_the_table_of_seeds_has_each_seeds_figure_their_mean_and_deviation(tmp_p
     for seed in (0, 1):
         folder = tmp_path / str(seed)
         finished_run(folder / "chain")
-        write_report(folder / "chain", collect(folder / "chain"))
+        write_report(folder / "chain", collect(folder / "chain", "ppo"))
         free = {"label_accuracy": 0.5 + 0.1 * seed, "pairs": 3, "pairs_dropped": 1 + 4 * seed}
         write_json(folder / "no_consistency/metrics.json", free)
         word = {"label_accuracy": 0.5, "golden_many_shot_accuracy": 0.7}
