@@ -83,6 +83,7 @@ def train_reward_model(
     if trainer.is_world_process_zero():
         write_jsonl(folder / "history.jsonl", trainer.state.log_history)
         write_json(folder / "metrics.json", metrics)
+    trainer.accelerator.end_training()
     return metrics
 
 

@@ -117,6 +117,7 @@ def train_grpo(
     metrics = {"seconds": round(result.metrics["train_runtime"], 2), **history.last}
     if trainer.is_world_process_zero():
         write_json(folder / "metrics.json", metrics)
+    trainer.accelerator.end_training()
     return metrics
 
 
