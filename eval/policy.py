@@ -23,7 +23,7 @@ def main() -> None:
     (config,) = parse([PolicyEvaluationConfig])
     rows = load_benchmark(config.benchmark)
     accepts = None if config.world_seed is None else World(config.world_seed).accepts
-    scorer = RewardScorer(
+    scorer = RewardScorer.load(
         config.reference_reward_model, config.dtype, trust_remote_code=config.trust_remote_code
     )
     names = ("model", "baseline", "reference_reward_model", "benchmark")

@@ -20,7 +20,7 @@ def main() -> None:
     (config,) = parse([RewardBenchConfig])
     rows = load_benchmark(config.benchmark)
     inputs = {"reward_model": config.reward_model, "benchmark": config.benchmark}
-    scorer = RewardScorer(
+    scorer = RewardScorer.load(
         config.reward_model, config.dtype, config.batch_tokens, config.trust_remote_code
     )
     stage = open_stage(config.output_dir, {"dtype": config.dtype}, inputs)

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ class Row:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise InputError(f"{self.where}: the field '{field}' must be text, not {value!r}")
         return str(value)
+
+    def number(self, field: str) -> float:
+        """The field's value, which must be a finite number.
+
+        Raises:
+            InputError: The field is missing or holds something else.
+        """
+        value = self[field]
+        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+            return float(value)
+        raise InputError(f"{self.where}: the field '{field}' must be a number, not {value!r}")
 
     def messages(self, field: str, role: str) -> list[dict[str, str]]:
         """The field's value as chat messages; text is one message of the given role.

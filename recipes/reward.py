@@ -6,6 +6,7 @@ All flags of TRL's ``RewardConfig`` and ``ModelConfig`` are there under their ow
 model reads an answer best in words that it knows: ``--chat_template_path`` puts them around it.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 from trl import ModelConfig, RewardConfig
@@ -25,8 +26,7 @@ from icm_rl.trainer import trainer_settings
 def main() -> None:
     arguments, training, model = parse([RewardArguments, RewardConfig, ModelConfig])
     require_given(model, "model_name_or_path")
-    require_given(arguments, "preferences")
-    preferences = load_preferences(arguments.preferences)
+    preferences = load_preferences(arguments)
     template = training.chat_template_path
     if template and template.endswith((".jinja", ".j2")) and not Path(template).is_file():
         raise InputError(f"{template}: no such chat template; correct --chat_template_path")
@@ -35,7 +35,8 @@ def main() -> None:
     inputs = {"preferences": arguments.preferences, "model": resolve(name)}
     if template:
         inputs["chat_template"] = template
-    settings = {"eval_fraction": arguments.eval_fraction, **trainer_settings(training, model)}
+    chosen = {name: value for name, value in asdict(arguments).items() if name != "preferences"}
+    settings = chosen | trainer_settings(training, model)
     with training.main_process_first(desc="opening the output folder"):
         stage = open_stage(training.output_dir, settings, inputs)
     if stage.complete:

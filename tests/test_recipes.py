@@ -24,7 +24,7 @@ def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_mod
         *("--num_train_epochs", 1, "--use_peft", "--lora_r", 4),
     )
     assert (tmp_path / "lora" / "adapter_model.safetensors").exists()
-    scorer = RewardScorer(str(tmp_path / "lora"))
+    scorer = RewardScorer.load(str(tmp_path / "lora"))
     asked = scorer.tokenizer.apply_chat_template(conversation("Is it?", "Yes."), tokenize=False)
     claim = "Question: Is it?\nClaim: Yes.\nI think this claim is"
     assert asked == tokenizer.bos_token + claim

@@ -53,7 +53,8 @@ _COLUMNS = {
     "id": "the example's id in the data",
     "text": "what the base model was shown, up to the label",
     "label": "the label found",
-    "log_odds": "its log-odds against all other labels, given the labels of other examples",
+    "log_odds": "the label's log-odds given the labels of other examples; a preference's are the "
+    "mean of those of its two orders",
     "group": "the consistency group: examples whose labels constrain each other",
     "gold": "the gold label, which the search did not see",
 }

@@ -81,7 +81,7 @@ def label_dataset(
     write_jsonl(folder / "labels.jsonl", rows)
     write_jsonl(folder / "history.jsonl", _history(finished, data.gold))
     if data.pairs:
-        preferences = preference_rows(data, labels)
+        preferences = preference_rows(data, labels, log_odds)
         metrics |= {"pairs": len(preferences), "pairs_dropped": len(data.pairs) - len(preferences)}
         write_jsonl(folder / "preferences.jsonl", preferences)
         rows = preferences or rows
@@ -92,26 +92,32 @@ def label_dataset(
     return metrics
 
 
-def preference_rows(data: Dataset, labels: Mapping[str, Label]) -> list[dict[str, Any]]:
+def preference_rows(
+    data: Dataset, labels: Mapping[str, Label], log_odds: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
     """Rows in TRL's conversational preference format for the pairs whose labels agree.
 
     A pair is left out where its examples are unlabeled or name neither or both responses better.
+
+    Args:
+        data: Pairs and their examples.
+        labels: The label of each example.
+        log_odds: The log-odds of each label, where known; a preference's are their mean.
     """
     members = group_members(data.examples)
     rows = []
     for group, pair in data.pairs.items():
-        votes = {
-            labels[e.id] == (e.key == "A>B") for e in members[group] if e.id in labels
-        }  # True: the first response is better
+        labeled = [e for e in members[group] if e.id in labels]
+        votes = {labels[e.id] == (e.key == "A>B") for e in labeled}  # True: the first is better
         if len(votes) == 1:
             better = pair.responses if votes.pop() else pair.responses[::-1]
-            rows.append(
-                {
-                    "prompt": pair.prompt,
-                    "chosen": [{"role": "assistant", "content": better[0]}],
-                    "rejected": [{"role": "assistant", "content": better[1]}],
-                }
-            )
+            row = {
+                "prompt": pair.prompt,
+                "chosen": [{"role": "assistant", "content": better[0]}],
+                "rejected": [{"role": "assistant", "content": better[1]}],
+            }
+            sure = {"log_odds": mean(log_odds[e.id] for e in labeled)} if log_odds else {}
+            rows.append(row | sure)
     return rows
 
 

@@ -6,6 +6,7 @@
   ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
   ``icm.human_label_accuracy``, ``icm.label_accuracy``: shares of examples labeled right, 0–1;
 - ``reward_model.{icm,gold,human}.score`` and ``.sections``: RewardBench accuracies, 0–100;
+  ``.accuracy``, ``.calibration_error`` on held-out pairs, 0–1;
 - ``policy.{before,after}.gold_rate``: share of answers that the world's rules accept, 0–1;
   ``.reference_reward``: mean reward by the reference reward model; ``.length``: words an answer;
   each also by section under ``policy.sections``;
@@ -39,6 +40,8 @@ _ICM = (
     "golden_many_shot_accuracy",
 )
 
+_TRAINED = ("accuracy", "calibration_error", "reliability")
+
 
 def collect(folder: str | Path, rl: str) -> dict[str, Any]:
     """The report of a finished run.
@@ -62,6 +65,7 @@ def collect(folder: str | Path, rl: str) -> dict[str, Any]:
                 "sections": scored["sections"],
                 "subsets": scored["subsets"],
                 "pairs": trained["pairs"],
+                **{name: trained[f"eval_{name}"] for name in _TRAINED if f"eval_{name}" in trained},
             }
     policy = read_json(folder / "policy" / rl / "metrics.json")
     stages = read_json(folder / "stages.json")

@@ -182,6 +182,16 @@ def _reward_models(report: Mapping[str, Any]) -> str:
         name: {**model["sections"], "Score": model["score"]} for name, model in models.items()
     }
     pictures = [plots.grouped_bars("RewardBench accuracy by section, percent", sections, 100)]
+    reliability = {name: m["reliability"] for name, m in models.items() if "reliability" in m}
+    errors = ", ".join(
+        f"{name} {_percent(models[name]['calibration_error'])}" for name in reliability
+    )
+    calibration = (
+        f"<p>Expected calibration error on held-out pairs: {escape(errors)}.</p>"
+        + _plots([plots.reliability("Reliability", reliability)])
+        if reliability
+        else ""
+    )
     subsets = list(models["icm"]["subsets"])
     head = "".join(f'<th class="n">{escape(name)}</th>' for name in models)
     rows = "".join(
@@ -194,6 +204,7 @@ def _reward_models(report: Mapping[str, Any]) -> str:
         "<h2>2. Reward models</h2><p>The same base model, trained on the same pairs by labels "
         f"from: {escape(', '.join(models))}.</p>"
         + _plots(pictures, wide=True)
+        + calibration
         + '<details><summary>By subset</summary><div class="scroll"><table><tr><th>subset</th>'
         f"{head}</tr>{rows}</table></div></details>"
     )

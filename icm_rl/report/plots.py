@@ -72,3 +72,20 @@ def line(
     axis.set_xlabel(xlabel, fontsize=8)
     axis.set_title(title, fontsize=9, loc="left")
     return _svg(figure, title)
+
+
+def reliability(title: str, models: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """How often preferences hold of which a model is so sure; perfectly so on the diagonal."""
+    figure, (axis,) = _figure(height=2.7, width=3.4)
+    axis.plot([0.5, 1], [0.5, 1], color=COLORS["other"], linewidth=1, linestyle="--")
+    for name, bins in models.items():
+        xs, ys = ([part[key] for part in bins] for key in ("confidence", "accuracy"))
+        axis.plot(xs, ys, color=COLORS[name], linewidth=1.2, alpha=0.6)
+        sizes = [6 + part["pairs"] for part in bins]
+        axis.scatter(xs, ys, s=sizes, color=COLORS[name], label=name)
+    axis.set(xlabel="confidence", ylabel="held-out pairs right", ylim=(0, 1.05))
+    axis.xaxis.label.set_size(8)
+    axis.yaxis.label.set_size(8)
+    axis.legend(fontsize=7, frameon=False, loc="lower right")
+    axis.set_title(title, fontsize=9, loc="left")
+    return _svg(figure, title)

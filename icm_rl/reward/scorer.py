@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from icm_rl.errors import InputError
 from icm_rl.models import default_device, load_tokenizer, resolve
@@ -42,30 +47,49 @@ class RewardScorer:
     """Scores whole conversations, in batches of similar length.
 
     Args:
-        name: A reward model's directory or Hub name.
-        dtype: The model's number type.
+        model: A sequence-classification model with one output, in evaluation mode.
+        tokenizer: Its tokenizer, with a chat template.
         batch_tokens: How many padded tokens one batch may hold.
-        trust_remote_code: Whether the model may run its own code.
-        device: Where the model runs; this machine's accelerator by default.
     """
 
     def __init__(
         self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_tokens: int = 16_384,
+    ):
+        self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
+
+    @classmethod
+    def load(
+        cls,
         name: str,
         dtype: str = "auto",
         batch_tokens: int = 16_384,
         trust_remote_code: bool = False,
         device: torch.device | None = None,
-    ):
-        self.tokenizer = load_tokenizer(name, trust_remote_code, chat=True)
-        self.model = load_reward_model(name, dtype, trust_remote_code)
-        self.model.to(device or default_device())
-        self.batch_tokens = batch_tokens
-        self.model.config.pad_token_id = self.tokenizer.pad_token_id
+    ) -> "RewardScorer":
+        """A scorer by a reward model's directory or Hub name.
 
-    @torch.inference_mode()
+        Args:
+            name: The reward model.
+            dtype: Its number type.
+            batch_tokens: How many padded tokens one batch may hold.
+            trust_remote_code: Whether the model may run its own code.
+            device: Where it runs; this machine's accelerator by default.
+
+        Raises:
+            InputError: No such model or tokenizer could be loaded.
+        """
+        tokenizer = load_tokenizer(name, trust_remote_code, chat=True)
+        model = load_reward_model(name, dtype, trust_remote_code)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        return cls(model.to(device or default_device()), tokenizer, batch_tokens)
+
+    @torch.no_grad()
     def score(self, conversations: Sequence[Messages]) -> list[float]:
         """The reward of each conversation, which ends in the assistant's answer."""
+        device = next(self.model.parameters()).device
         encoded = [
             self.tokenizer.apply_chat_template(messages, return_dict=False)
             for messages in conversations
@@ -76,7 +100,7 @@ class RewardScorer:
                 {"input_ids": [encoded[index] for index in batch]},
                 padding_side="right",
                 return_tensors="pt",
-            ).to(self.model.device)
+            ).to(device)
             logits = self.model(**inputs).logits[:, 0].float()  # (batch,)
             for index, reward in zip(batch, logits.tolist(), strict=True):
                 rewards[index] = reward

@@ -1,16 +1,22 @@
 """Fits preferences with TRL's ``RewardTrainer`` and records the run."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
 
-from icm_rl.data import Row, read_rows
+from icm_rl.data import read_rows
+from icm_rl.errors import InputError
 from icm_rl.files import write_json, write_jsonl
 from icm_rl.models import resolve
+from icm_rl.reward.scorer import RewardScorer
+from icm_rl.settings import require_given
 from icm_rl.trainer import TrainerProgress, last_complete_checkpoint, prepare
 
 
@@ -23,23 +29,87 @@ class RewardArguments:
         metadata={"help": "JSON lines with prompt, chosen and rejected (TRL's preference format)."},
     )
     eval_fraction: float = field(
-        default=0.1, metadata={"help": "Share of the preferences held out to measure accuracy."}
+        default=0.1, metadata={"help": "Share held out to measure accuracy and calibration."}
+    )
+    soft_targets: bool = field(
+        default=False,
+        metadata={"help": "Learn each preference with the probability that its log_odds give."},
+    )
+    drop_least_sure: float = field(
+        default=0.0, metadata={"help": "Share of the training pairs of lowest log_odds to drop."}
+    )
+
+    def __post_init__(self) -> None:
+        require_given(self, "preferences")
+        for name in ("eval_fraction", "drop_least_sure"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give a share from 0 to 1")
+
+
+def load_preferences(arguments: RewardArguments) -> Dataset:
+    """Reads preferences in TRL's format, text or conversational, as conversations.
+
+    Numbers beside them are kept where they are used: ``margin``, and ``log_odds`` as ICM gives.
+
+    Raises:
+        InputError: The file or a row is bad, or a number is missing.
+    """
+    rows = read_rows(arguments.preferences)
+    numbers = ["margin"] if any("margin" in row.values for row in rows) else []
+    if arguments.soft_targets or arguments.drop_least_sure:
+        numbers.append("log_odds")
+    if arguments.soft_targets and "margin" in numbers:
+        raise InputError(
+            f"{rows[0].where}: --soft_targets and the field 'margin' exclude each other"
+        )
+    return Dataset.from_list(
+        [
+            {name: row.messages(name, role) for name, role in _ROLES.items()}
+            | {name: row.number(name) for name in numbers}
+            for row in rows
+        ]
     )
 
 
-def load_preferences(path: str | Path) -> Dataset:
-    """Reads preferences in TRL's format, text or conversational, as conversations.
+_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 
-    Raises:
-        InputError: The file or a row is bad.
+
+def select_preferences(preferences: Dataset, arguments: RewardArguments, seed: int):
+    """Training and held-out pairs, as the settings say; None where none are held out.
+
+    Soft targets stand in the column ``margin``, which TRL's collator passes on.
     """
-    return Dataset.from_list([_conversational(row) for row in read_rows(path)])
+    held_out = None
+    if arguments.eval_fraction > 0:
+        split = preferences.train_test_split(arguments.eval_fraction, seed=seed)
+        preferences, held_out = split["train"], split["test"]
+    if arguments.drop_least_sure > 0:
+        order = sorted(range(len(preferences)), key=preferences["log_odds"].__getitem__)
+        dropped = int(arguments.drop_least_sure * len(preferences))
+        preferences = preferences.select(sorted(order[dropped:]))
+
+    def softened(row: dict[str, Any]) -> dict[str, float]:
+        return {"margin": 1 / (1 + math.exp(-row["log_odds"]))}
+
+    parts = [preferences, held_out]
+    if arguments.soft_targets:
+        parts = [part and part.map(softened) for part in parts]
+    return parts
 
 
-def _conversational(row: Row) -> dict[str, Any]:
-    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-    margin = {"margin": row["margin"]} if "margin" in row.values else {}
-    return {name: row.messages(name, role) for name, role in roles.items()} | margin
+class SoftRewardTrainer(RewardTrainer):
+    """Learns pairs whose chosen response is better with a probability, the column ``margin``.
+
+    The loss −p·log σ(d) − (1 − p)·log σ(−d), with d the difference of the rewards, is TRL's
+    −log σ(d) plus (1 − p)·d.
+    """
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        target = inputs.pop("margin")  # (batch,)
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
+        loss = loss + ((1 - target) * (chosen - rejected)).mean()
+        return (loss, outputs) if return_outputs else loss
 
 
 def train_reward_model(
@@ -54,15 +124,13 @@ def train_reward_model(
     A run that was killed continues from its last checkpoint.
     """
     folder = Path(training.output_dir)
-    split = {"train": preferences, "test": None}
-    if arguments.eval_fraction > 0:
-        split = preferences.train_test_split(arguments.eval_fraction, seed=training.seed)
+    train, held_out = select_preferences(preferences, arguments, training.seed)
     prepare(training, model)
-    trainer = RewardTrainer(
+    trainer = (SoftRewardTrainer if arguments.soft_targets else RewardTrainer)(
         model=resolve(model.model_name_or_path),
         args=training,
-        train_dataset=split["train"],
-        eval_dataset=split["test"],
+        train_dataset=train,
+        eval_dataset=held_out,
         processing_class=tokenizer,
         peft_config=_peft_config(model),
         quantization_config=get_quantization_config(model),
@@ -71,20 +139,65 @@ def train_reward_model(
     trainer.remove_callback(PrinterCallback)
     result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     metrics = {
-        "pairs": len(split["train"]),
+        "pairs": len(train),
         "loss": result.training_loss,
         "seconds": round(result.metrics["train_runtime"], 2),
     }
-    if split["test"] is not None:
-        metrics["eval_pairs"] = len(split["test"])
-        evaluation = trainer.evaluate()
-        metrics |= {name: evaluation[name] for name in ("eval_loss", "eval_accuracy")}
+    if held_out is not None:
+        metrics |= {"eval_pairs": len(held_out), "eval_loss": trainer.evaluate()["eval_loss"]}
+        scorer = RewardScorer(trainer.model_wrapped, trainer.processing_class)
+        metrics |= calibration(_differences(scorer, held_out))
     trainer.save_model()
     if trainer.is_world_process_zero():
         write_jsonl(folder / "history.jsonl", trainer.state.log_history)
         write_json(folder / "metrics.json", metrics)
     trainer.accelerator.end_training()
     return metrics
+
+
+def _differences(scorer: RewardScorer, pairs: Dataset) -> list[float]:
+    """The reward of each pair's chosen response less that of the rejected one."""
+    chosen, rejected = (
+        scorer.score([pair["prompt"] + pair[name] for pair in pairs])
+        for name in ("chosen", "rejected")
+    )
+    return [a - b for a, b in zip(chosen, rejected, strict=True)]
+
+
+def calibration(differences: Sequence[float], bins: int = 10) -> dict[str, Any]:
+    """How often preferences hold that the model gives a probability of p.
+
+    The probability of the response with the higher reward, σ(|d|), is its confidence, from 0.5 to
+    1, in bins of equal width. The expected calibration error (Guo et al. 2017) is the mean
+    distance of a bin's accuracy from its mean confidence, weighted by its pairs.
+
+    Args:
+        differences: The reward of each chosen response less that of the rejected one.
+        bins: How many bins.
+
+    Returns:
+        ``eval_accuracy``, ``eval_calibration_error``, and ``eval_reliability``: each bin's mean
+        confidence, accuracy and number of pairs, without empty bins.
+    """
+    filled: dict[int, list[tuple[float, bool]]] = {}
+    for difference in differences:
+        confidence = 1 / (1 + math.exp(-abs(difference)))
+        number = min(int((confidence - 0.5) * 2 * bins), bins - 1)
+        filled.setdefault(number, []).append((confidence, difference > 0))
+    reliability = [
+        {
+            "confidence": mean(confidence for confidence, _ in filled[number]),
+            "accuracy": mean(right for _, right in filled[number]),
+            "pairs": len(filled[number]),
+        }
+        for number in sorted(filled)
+    ]
+    error = sum(b["pairs"] * abs(b["accuracy"] - b["confidence"]) for b in reliability)
+    return {
+        "eval_accuracy": mean(difference > 0 for difference in differences),
+        "eval_calibration_error": error / len(differences),
+        "eval_reliability": reliability,
+    }
 
 
 def _peft_config(model: ModelConfig):

@@ -118,7 +118,7 @@ def load_rewards(
             return math_answer
         if ".py:" in name:
             return _by_function(load_function("rewards", name))
-        scorer = RewardScorer(
+        scorer = RewardScorer.load(
             name, config.reward_dtype, trust_remote_code=trust_remote_code, device=device
         )
         return lambda prompts, answers: scorer.score(

@@ -45,7 +45,9 @@ def finished_run(folder):
     for name in ("icm", "gold", "human"):
         scores = {"score": 70.0, "sections": {"Chat": 70.0}, "subsets": {"hep-go": 70.0}}
         write_json(folder / f"rewardbench/{name}/metrics.json", scores)
-        write_json(folder / f"reward/{name}/metrics.json", {"pairs": 3})
+        bins = [{"confidence": 0.6, "accuracy": 0.5, "pairs": 2}]
+        trained = {"pairs": 3, "eval_calibration_error": 0.123, "eval_reliability": bins}
+        write_json(folder / f"reward/{name}/metrics.json", trained)
     update = {"objective/scores": 0.1, "objective/kl": 0.2, "val/length": 7.0}
     write_jsonl(folder / "ppo/history.jsonl", [{"episode": k, **update} for k in (1, 2)])
     role = {"reference_reward": table, "length": table, "gold_rate": table}
@@ -77,6 +79,7 @@ def test_the_report_has_every_key_and_runs_nothing(tmp_path):
     assert "<script" not in page and "<img" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "&amp;copy;" in page
+    assert "icm 12.3 %, gold 12.3 %, human 12.3 %" in page
     assert not re.search(r"(src|href)=.http", page)
     assert "ICM labels" in results_table(report)
 

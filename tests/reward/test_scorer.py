@@ -5,7 +5,7 @@ from icm_rl.data import Row
 from icm_rl.errors import InputError
 from icm_rl.files import write_jsonl
 from icm_rl.reward.scorer import RewardScorer, conversation
-from icm_rl.reward.training import load_preferences
+from icm_rl.reward.training import RewardArguments, load_preferences
 
 CHATS = [
     conversation(prompt, answer)
@@ -15,7 +15,7 @@ CHATS = [
 
 
 def test_batched_scores_equal_single_forward_passes(reward_model):
-    scorer = RewardScorer(str(reward_model), batch_tokens=40)
+    scorer = RewardScorer.load(str(reward_model), batch_tokens=40)
     found = scorer.score(CHATS)
     for chat, score in zip(CHATS, found, strict=True):
         ids = scorer.tokenizer.apply_chat_template(chat, return_dict=False)
@@ -32,7 +32,7 @@ def test_text_and_messages_are_the_same_preference(tmp_path):
         "rejected": [{"role": "assistant", "content": "r"}],
     }
     write_jsonl(tmp_path / "p.jsonl", [text, messages])
-    first, second = load_preferences(tmp_path / "p.jsonl")
+    first, second = load_preferences(RewardArguments(str(tmp_path / "p.jsonl")))
     assert first == second
 
 

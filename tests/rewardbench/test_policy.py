@@ -11,7 +11,7 @@ def test_win_rate_and_means_by_hand(reward_model):
         for k, subset in enumerate(["alpacaeval-easy", "alpacaeval-easy", "math-prm"], 1)
     ]
     before, after = ["1 + 1 = 2.", "2 + 1 = 4.", "same."], ["1 + 1 = 3.", "2 + 1 = 3.", "same."]
-    scorer = RewardScorer(str(reward_model))
+    scorer = RewardScorer.load(str(reward_model))
     metrics, answers = compare_policies(
         rows, before, after, scorer, lambda prompt, answer: answer in ("1 + 1 = 2.", "2 + 1 = 3.")
     )

@@ -41,7 +41,7 @@ def test_a_mix_of_models_functions_and_verified_answers(prompts, tmp_path, rewar
     rewards = load(f"{reward_model}=0.5", "math_answer=2@math", f"{own}=0.1", f"{own}=3@talk")
     check_sources(rewards, prompts)
     found, terms = weighted_sum(rewards, prompts, answers)
-    scores = RewardScorer(str(reward_model)).score(
+    scores = RewardScorer.load(str(reward_model)).score(
         [conversation(p.messages, a) for p, a in zip(prompts, answers, strict=True)]
     )
     assert terms[str(reward_model)] == pytest.approx(scores)
