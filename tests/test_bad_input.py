@@ -15,6 +15,7 @@ def lines(*rows) -> str:
 
 
 LONG = {**PAIR, "response_a": "the lake is red " * 800}
+COLORS = '{"a": " red", "b": " blue", "c": " green"}'
 CASES = {
     "missing file": (None, [], "no such file"),
     "not JSON": (lines(PAIR, "{nope"), [], "line 2: not JSON"),
@@ -59,6 +60,11 @@ CASES = {
         lines(PAIR),
         ["--initial_labels", "golden"],
         "--initial_labels golden needs a gold label for every example; 2 of 2 have none",
+    ),
+    "no opposite": (
+        lines({"text": "t", "label": "b"}),
+        ["--task", "claims", "--template", "{text}", "--labels", COLORS, "--try_reverse"],
+        "--try_reverse is for two labels, which have an opposite, not 3",
     ),
     "no search": (lines(PAIR), ["--restarts", "0"], "--restarts is 0; give 1 or more"),
     "two processes": (lines(PAIR, "{nope"), ["--processes", "2"], "line 2: not JSON"),

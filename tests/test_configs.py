@@ -61,9 +61,17 @@ def test_config_parses_and_builds(path):
         left_out |= {"group_column", "key_column", "initial_labels", "push_to_hub"}
         left_out |= {"server", "server_kind", "served_model", "top_logprobs", "concurrency"}
         left_out |= {"request_timeout", "request_retries", "load_in_8bit", "load_in_4bit"}
-        left_out |= {"processes"}
+        left_out |= {"processes", "try_reverse"}
         search = {field.name for field in fields(SearchConfig)} - {"group_weight"}
-        search |= {"iterative", "pool_size", "objective", "consistency", "order", "restarts"}
+        search |= {
+            "iterative",
+            "try_reverse",
+            "pool_size",
+            "objective",
+            "consistency",
+            "order",
+            "restarts",
+        }
         folds = {"folds", "rounds", "learning_rate", "num_train_epochs", "train_batch_size"}
         left_out |= search if first.method == "folds" else {"method", "lora_r", "iterative"} | folds
         assert {field.name for field in fields(IcmConfig)} - described <= left_out

@@ -34,7 +34,7 @@ def test_icm_writes_what_the_next_stage_reads(labeled, preferences):
     history = rows(labeled / "history.jsonl")
     assert {record["pool"] for record in history} == {0, 1}
     for row in rows(labeled / "preferences.jsonl"):
-        assert set(row) == {"prompt", "chosen", "rejected"}
+        assert set(row) == {"prompt", "chosen", "rejected", "log_odds"}
         assert row["chosen"][0]["role"] == "assistant"
 
 
@@ -82,7 +82,7 @@ def test_twenty_kills_at_random_moments_lose_nothing(data, tmp_path):
 
 def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
     flags = ("--data", data / "preferences_train.jsonl", "--limit", 4, "--baselines", "false")
-    short = ("--restarts", 3, "--iterations_per_example", 1)
+    short = ("--restarts", 3, "--iterations_per_example", 1, "--try_reverse", "false")
     run(*ICM, *flags, *short, "--output_dir", tmp_path)
     searches = [json.loads((tmp_path / "pools" / f"00000-{k}.json").read_text()) for k in range(3)]
     best = max(searches, key=lambda search: search["utility"])

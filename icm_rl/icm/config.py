@@ -131,6 +131,10 @@ class IcmConfig:
     iterations_per_example: float = field(
         default=3.0, metadata={"help": "Iterations of the search, per example of a pool."}
     )
+    try_reverse: bool = field(
+        default=False,
+        metadata={"help": "At a search's end, take the opposite of all labels if its U is higher."},
+    )
     restarts: int = field(
         default=1,
         metadata={"help": "Searches of each pool from other random labels; the highest U is kept."},
@@ -232,8 +236,12 @@ class IcmConfig:
 
     @property
     def configured_task(self) -> Task:
-        """The task with these settings."""
-        return configured(
+        """The task with these settings.
+
+        Raises:
+            InputError: They do not fit one another.
+        """
+        task = configured(
             self.task,
             self.template,
             self.labels,
@@ -241,6 +249,11 @@ class IcmConfig:
             self.group_column,
             self.key_column,
         )
+        if self.try_reverse and len(task.labels) != 2:
+            raise InputError(
+                f"--try_reverse is for two labels, which have an opposite, not {len(task.labels)}"
+            )
+        return task
 
     @property
     def source(self) -> Source:
@@ -268,6 +281,7 @@ class IcmConfig:
             self.temperature_schedule,
             self.max_fix_rounds,
             self.iterations_per_example,
+            self.try_reverse,
         )
 
     @property

@@ -27,6 +27,7 @@ class SearchConfig:
     temperature_schedule: TemperatureSchedule = "paper"
     max_fix_rounds: int = 10
     iterations_per_example: float = 3.0
+    try_reverse: bool = False
     group_weight: float = 100.0
 
 
@@ -98,8 +99,11 @@ def search(
     """Finds labels for the scorer's pool (Algorithm 1).
 
     A proposal is scored only where its label differs from the current one, as in the authors' code.
-    Examples that no iteration labeled get their most likely label at the end. The score of the
-    labels found is computed afresh, so it depends on them alone, and not on the way to them.
+    Examples that no iteration labeled get their most likely label at the end. With ``try_reverse``
+    the opposite of all labels is scored last, where that contradicts itself no more, and taken if
+    its U is higher: the reverse of the truth is coherent too, and no single step leads out of it.
+    The score of the labels found is computed afresh, so it depends on them alone, and not on the
+    way to them.
 
     Args:
         scorer: U over the pool to be labeled.
@@ -125,6 +129,8 @@ def search(
     state.arrangement = scorer.arranged(state.labels)
     scorer.forget()
     state.score = scorer.score(state.labels, state.arrangement)
+    if config.try_reverse:
+        _try_reverse(scorer, config, state)
     return state
 
 
@@ -231,6 +237,30 @@ def _sampling_weights(
     return [
         config.group_weight if e.id not in labels and e.group in started else 1.0 for e in examples
     ]
+
+
+def _try_reverse(scorer: Scorer, config: SearchConfig, state: SearchState) -> None:
+    """Takes the opposite of all labels where its U is higher."""
+    one, other = scorer.task.labels
+    reverse = {id: other if label == one else one for id, label in state.labels.items()}
+    if len(scorer.inconsistent_pairs(reverse)) > state.score.inconsistencies:
+        return
+    scorer.forget()
+    score, before = scorer.score(reverse, state.arrangement), state.labels
+    accepted = score.utility > state.score.utility
+    if accepted:
+        state.labels, state.score = reverse, score
+    state.history.append(
+        _record(
+            state.iteration + 1,
+            temperature(config, state.iteration + 1, state.accepted),
+            None,
+            accepted,
+            before,
+            state.labels,
+            state.score,
+        )
+    )
 
 
 def _label_the_rest(

@@ -205,6 +205,38 @@ def test_a_search_can_begin_with_golden_labels_or_with_none_of_them(scorer, pref
     assert {preferences.gold[id] == label for id, label in start.items()} == {kind == "golden"}
 
 
+def test_the_opposite_of_all_labels_is_taken_where_its_utility_is_higher(scorer, preferences):
+    def found(**settings):
+        config = SearchConfig(initial_examples=12, initial_labels="wrong", **settings)
+        return search(scorer, config, random.Random(3), gold=preferences.gold)
+
+    # from all wrong, no proposal changes a label
+    wrong = found(iterations_per_example=0.5)
+    assert wrong.labels == {id: not preferences.gold[id] for id in wrong.labels}
+    right = found(iterations_per_example=0.5, try_reverse=True)
+    assert right.labels == {id: preferences.gold[id] for id in right.labels}
+    assert right.score.utility > wrong.score.utility
+    alone = scorer.score(right.labels, right.arrangement)
+    assert right.score == alone
+    *_, before, last = right.history
+    assert before["utility"] == pytest.approx(wrong.score.utility, abs=1e-3)
+    assert last["utility"] == alone.utility
+    assert last["changes"] == right.labels
+    golden = SearchConfig(12, "golden", iterations_per_example=0.5, try_reverse=True)
+    kept = search(scorer, golden, random.Random(3), gold=preferences.gold)
+    assert kept.labels == right.labels
+    assert not kept.history[-1]["accepted"] and not kept.history[-1]["changes"]
+
+
+def test_an_opposite_that_contradicts_itself_is_not_scored(data, engine):
+    facts = TASKS["truthfulqa"].load(data / "facts_train.jsonl", 4)
+    scorer = Scorer(facts.examples, TASKS["truthfulqa"], engine)
+    config = SearchConfig(4, "golden", iterations_per_example=0.5, try_reverse=True)
+    state = search(scorer, config, random.Random(0), gold=facts.gold)
+    assert len(scorer.examples) == 16
+    assert [record["iteration"] for record in state.history] == list(range(9))
+
+
 def test_utility_does_not_depend_on_the_order_of_labeling(scorer, preferences):
     labels = {e.id: preferences.gold[e.id] for e in scorer.examples.values()}
     backwards = dict(reversed(labels.items()))
