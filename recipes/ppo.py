@@ -24,11 +24,7 @@ def main() -> None:
     config, rewards_config, model = parse([PPOConfig, RewardsConfig, ModelConfig])
     require_given(model, "model_name_or_path")
     trust, name = config.trust_remote_code, model.model_name_or_path
-    accelerator = make_accelerator(
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        log_with=config.report_to or None,
-        project_dir=config.output_dir,
-    )
+    accelerator = make_accelerator(config)
     prompts = load_prompts(rewards_config.prompts)
     held_out = load_prompts(rewards_config.eval_prompts)
     tokenizer = load_tokenizer(name, trust, chat=True)

@@ -136,6 +136,53 @@ def test_ppo_needs_answers_of_a_token_or_more(tmp_path):
     assert done.stderr == "error: --response_length is 0; give 1 or more\n"
 
 
+PPO = ("recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml")
+RL = {
+    "k1 in the loss": (["--kl_penalty", "loss"], "--kl_estimator k1 has no gradient on average"),
+    "no sampling": (["--temperature", 0], "--temperature is 0.0; PPO samples, give more than 0"),
+    "no reward": (["--rewards", "nowhere"], "nowhere: no tokenizer could be loaded"),
+    "two labels": (["--rewards", "TWO"], "TWO: has 2 labels; a reward model has one"),
+    "no classifier": (["--rewards", "miniature"], "miniature: has no reward head"),
+    "other tokens": (["--value_model", "OTHER"], "OTHER: a value model reads the policy's tokens"),
+    "too long": (["--response_length", 2047], "do not fit the model's context of 2048"),
+    "no vLLM": (["--use_vllm"], '--use_vllm needs vLLM: pip install "trl[vllm]"'),
+    "no tracker": (["--report_to", "papyrus"], "Unsupported logging capability: papyrus"),
+    "not installed": (["--report_to", "wandb"], "--report_to wandb: not installed"),
+}
+
+
+@pytest.fixture(scope="module")
+def models(model, tokenizer, tmp_path_factory):
+    """Directories of models that are no reward model or value model of the miniature."""
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("models")
+    config = {"num_hidden_layers": 1, "num_labels": 2}
+    two = AutoModelForSequenceClassification.from_config(model.config.__class__(**config))
+    two.save_pretrained(folder / "TWO")
+    tokenizer.save_pretrained(folder / "TWO")
+    model.save_pretrained(folder / "OTHER")
+    words = json.loads(tokenizer.backend_tokenizer.to_str())
+    words["model"]["vocab"]["ĠĠĠĠ"] = len(tokenizer)
+    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(words)))
+    other.save_pretrained(folder / "OTHER")
+    return folder
+
+
+@pytest.mark.parametrize("case", RL)
+def test_ppo_says_what_is_wrong(case, models, data, reward_model, tmp_path):
+    flags, message = RL[case]
+    flags = [models / flag if (models / str(flag)).exists() else flag for flag in flags]
+    given = ("--rewards", reward_model) if "--rewards" not in flags else ()
+    prompts = ("--prompts", data / "prompts.jsonl", "--output_dir", tmp_path / "out")
+    done = run(*PPO, *given, *prompts, *flags, check=False)
+    assert done.returncode == 2, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert message in line.replace(f"{models}/", "")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_chat_template_that_is_not_there(tmp_path, data):
     done = run(
         *("recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),

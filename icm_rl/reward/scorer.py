@@ -12,7 +12,7 @@ from transformers import (
 )
 
 from icm_rl.errors import InputError
-from icm_rl.models import default_device, load_tokenizer, resolve
+from icm_rl.models import default_device, first_line, load_tokenizer, resolve
 
 Messages = list[dict[str, str]]
 
@@ -25,21 +25,30 @@ def load_reward_model(
     Raises:
         InputError: No such model could be loaded, or it has more than one output.
     """
-    path = resolve(name)
-    options = {"dtype": dtype, "trust_remote_code": trust_remote_code, "num_labels": 1}
+    path, missing = resolve(name), set()
+    options = {"dtype": dtype, "trust_remote_code": trust_remote_code}
     try:
         if (Path(path) / "adapter_config.json").exists():
             from peft import AutoPeftModelForSequenceClassification
 
-            adapted = AutoPeftModelForSequenceClassification.from_pretrained(path, **options)
+            adapted = AutoPeftModelForSequenceClassification.from_pretrained(
+                path, num_labels=1, **options
+            )
             model = adapted.merge_and_unload()
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                path, use_safetensors=True, **options
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                path, use_safetensors=True, output_loading_info=True, **options
             )
+            missing = loading["missing_keys"]
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        line = str(error).strip().split("\n")[0]
+        line = first_line(error)
         raise InputError(f"{name}: no reward model could be loaded ({line})") from None
+    if missing:
+        raise InputError(
+            f"{name}: has no reward head ({', '.join(sorted(missing))}); name a reward model"
+        )
+    if model.config.num_labels != 1:
+        raise InputError(f"{name}: has {model.config.num_labels} labels; a reward model has one")
     return model.eval()
 
 

@@ -95,6 +95,17 @@ class PPOConfig:
     length_penalty: float = field(
         default=0.0, metadata={"help": "Subtracted from the score for each token of the answer."}
     )
+    use_vllm: bool = field(default=False, metadata={"help": "Sample the answers by vLLM."})
+    vllm_mode: Literal["server", "colocate"] = field(
+        default="server",
+        metadata={"help": "vLLM on a server of its own, or on the GPUs that train."},
+    )
+    vllm_server_base_url: str = field(
+        default="http://localhost:8000", metadata={"help": "The address of the vLLM server."}
+    )
+    vllm_gpu_memory_utilization: float = field(
+        default=0.3, metadata={"help": "Share of a GPU's memory for a colocated vLLM."}
+    )
     eval_steps: int = field(
         default=10, metadata={"help": "Updates between two evaluations on the held-out prompts."}
     )
@@ -133,5 +144,5 @@ class PPOConfig:
     def identity(self) -> dict[str, Any]:
         """What decides the policy, besides the models and the prompts themselves."""
         elsewhere = {"output_dir", "save_steps", "sample_answers"}
-        elsewhere |= {"report_to", "run_name", "trust_remote_code"}
+        elsewhere |= {"report_to", "run_name", "trust_remote_code", "vllm_server_base_url"}
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}

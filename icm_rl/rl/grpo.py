@@ -12,6 +12,7 @@ from icm_rl.files import append_jsonl, read_appended, write_json, write_jsonl
 from icm_rl.models import resolve
 from icm_rl.rl.prompts import Prompt
 from icm_rl.rl.rewards import Reward
+from icm_rl.rl.vllm import vllm_errors
 from icm_rl.trainer import TrainerProgress, last_complete_checkpoint, prepare
 
 _NAMES = {
@@ -100,19 +101,20 @@ def train_grpo(
         Dataset.from_list([{"prompt": every[i].messages, "row": i} for i in part])
         for part in (range(len(prompts)), range(len(prompts), len(every)))
     ]
-    trainer = GRPOTrainer(
-        model=resolve(model.model_name_or_path),
-        reward_funcs=[_reward_function(reward, every) for reward in rewards],
-        args=training,
-        train_dataset=datasets[0],
-        eval_dataset=datasets[1] if held_out else None,
-        processing_class=tokenizer,
-        quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
-        callbacks=[TrainerProgress("GRPO", shown), history],
-    )
-    trainer.remove_callback(PrinterCallback)
-    result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
+    with vllm_errors():
+        trainer = GRPOTrainer(
+            model=resolve(model.model_name_or_path),
+            reward_funcs=[_reward_function(reward, every) for reward in rewards],
+            args=training,
+            train_dataset=datasets[0],
+            eval_dataset=datasets[1] if held_out else None,
+            processing_class=tokenizer,
+            quantization_config=get_quantization_config(model),
+            peft_config=get_peft_config(model),
+            callbacks=[TrainerProgress("GRPO", shown), history],
+        )
+        trainer.remove_callback(PrinterCallback)
+        result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     trainer.save_model(str(folder / "policy"))
     metrics = {"seconds": round(result.metrics["train_runtime"], 2), **history.last}
     if trainer.is_world_process_zero():

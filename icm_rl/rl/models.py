@@ -24,6 +24,7 @@ from trl.models.utils import prepare_deepspeed, prepare_fsdp
 
 from icm_rl.errors import InputError
 from icm_rl.models import first_line, load_causal_lm, load_tokenizer, resolve
+from icm_rl.rl.config import PPOConfig
 from icm_rl.rl.rollout import log_probs_and_entropies, positions, read_responses
 
 _HEADS = ("score", "classifier")
@@ -194,13 +195,32 @@ class PolicyWithValue(nn.Module):
         return log_probs, entropies, values[..., 0].float()
 
 
-def make_accelerator(**kwargs: object) -> Accelerator:
-    """An ``Accelerator`` whose processes, where there is no GPU, talk over gloo."""
-    if torch.accelerator.is_available():
-        return Accelerator(**kwargs)
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(backend="gloo")], **kwargs)
-    return Accelerator(cpu=True, **kwargs)
+def make_accelerator(config: PPOConfig) -> Accelerator:
+    """An ``Accelerator`` of these settings; without a GPU its processes talk over gloo.
+
+    Raises:
+        InputError: A tracker is not known or not installed.
+    """
+    kwargs = {}
+    if not torch.accelerator.is_available():
+        deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+        gloo = InitProcessGroupKwargs(backend="gloo")
+        kwargs = {"kwargs_handlers": [gloo]} if deepspeed else {"cpu": True}
+    try:
+        accelerator = Accelerator(
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
+            log_with=config.report_to or None,
+            project_dir=config.output_dir,
+            **kwargs,
+        )
+    except ValueError as error:
+        if "logging capability" not in str(error):
+            raise
+        raise InputError(f"--report_to: {error}") from None
+    for tracker in config.report_to:
+        if tracker not in map(str, accelerator.log_with):
+            raise InputError(f"--report_to {tracker}: not installed; pip install {tracker}")
+    return accelerator
 
 
 def prepare_reference(model: PreTrainedModel, accelerator: Accelerator) -> nn.Module:

@@ -45,6 +45,7 @@ from icm_rl.rl.rollout import (
     read_responses,
     sampling_noise,
 )
+from icm_rl.rl.vllm import VLLMRollouts
 
 _HELD_OUT = 2**40
 """Episode number of the first held-out answer: beyond any that is trained on."""
@@ -117,6 +118,8 @@ class PPO:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.reference = reference and prepare_reference(reference, accelerator)
         accelerator.register_for_checkpointing(self.scheduler)
+        own = accelerator.unwrap_model(self.model).policy
+        self.vllm = config.use_vllm and VLLMRollouts(config, own, accelerator, tokenizer)
 
     def train(self) -> dict[str, float]:
         """Runs all updates, from the last checkpoint if there is one, and saves the policy.
@@ -232,13 +235,16 @@ class PPO:
     def _generate(self, prompts: Sequence[Prompt], episodes: Sequence[int]) -> Rollout:
         """Samples an answer to each prompt."""
         config = self.config
+        messages = [prompt.messages for prompt in prompts]
         self.model.eval()
+        if self.vllm:
+            return self.vllm.generate(messages)
         unwrapped = unwrap_model_for_generation(self.model, self.accelerator)
         with self.accelerator.autocast(), unwrapped as model:
             return generate(
                 model.policy,
                 self.tokenizer,
-                [prompt.messages for prompt in prompts],
+                messages,
                 config.response_length,
                 config.temperature,
                 sampling_noise(config.seed, episodes, config.response_length),

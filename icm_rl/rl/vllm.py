@@ -1,0 +1,81 @@
+"""Answers sampled by vLLM, which gets the policy's new weights: by TRL's own client."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import requests
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.generation.vllm_generation import VLLMGeneration
+
+from icm_rl.errors import InputError
+from icm_rl.reward.scorer import Messages
+from icm_rl.rl.config import PPOConfig
+from icm_rl.rl.rollout import Rollout, as_rollout, encode_prompt, end_tokens
+
+
+class VLLMRollouts:
+    """Samples answers by vLLM, in the training processes or on a server.
+
+    Args:
+        config: Settings.
+        policy: The policy, whose weights vLLM gets before each batch.
+        accelerator: Distributes the run.
+        tokenizer: The policy's tokenizer, with a chat template.
+
+    Raises:
+        InputError: vLLM is not installed, or no server answers.
+    """
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        policy: PreTrainedModel,
+        accelerator: Accelerator,
+        tokenizer: PreTrainedTokenizerBase,
+    ):
+        self.policy, self.tokenizer = policy, tokenizer
+        with vllm_errors():
+            self.generation = VLLMGeneration(
+                policy,
+                accelerator,
+                tokenizer,
+                mode=config.vllm_mode,
+                server_base_url=config.vllm_server_base_url,
+                gpu_memory_utilization=config.vllm_gpu_memory_utilization,
+                temperature=config.temperature,
+                max_completion_length=config.response_length,
+                trust_remote_code=config.trust_remote_code,
+            )
+
+    def generate(self, prompts: Sequence[Messages]) -> Rollout:
+        """Samples an answer to each prompt from the policy as it is now.
+
+        Raises:
+            InputError: The server does not answer.
+        """
+        encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
+        with vllm_errors():
+            self.generation.sync_weights()
+            _, answers, *_ = self.generation.generate(encoded, None, num_generations=1)
+        responses = [torch.tensor(ids, device=self.policy.device) for ids in answers]
+        return as_rollout(
+            self.tokenizer, encoded, responses, end_tokens(self.policy, self.tokenizer)
+        )
+
+
+@contextmanager
+def vllm_errors() -> Iterator[None]:
+    """Tells in one line that vLLM is not installed or that its server does not answer."""
+    try:
+        yield
+    except ImportError as error:
+        if "vllm" not in str(error).lower():
+            raise
+        raise InputError('--use_vllm needs vLLM: pip install "trl[vllm]"') from None
+    except (ConnectionError, requests.RequestException) as error:
+        raise InputError(
+            f"{str(error).splitlines()[0]}; start the server, as TRL's guide to vLLM says, and "
+            "give the same command again: it continues from the last checkpoint"
+        ) from None
