@@ -116,11 +116,15 @@ class RewardScorer:
         return rewards
 
     def _batches(self, encoded: Sequence[list[int]]) -> list[list[int]]:
-        """Indices of similar length whose padded batch fits ``batch_tokens``."""
+        """Indices of which none is a quarter shorter than the longest of its batch.
+
+        Each batch, padded, fits ``batch_tokens``.
+        """
         batches: list[list[int]] = []
         for index in sorted(range(len(encoded)), key=lambda i: -len(encoded[i])):
             longest = len(encoded[batches[-1][0]]) if batches else 0
-            if not batches or longest * (len(batches[-1]) + 1) > self.batch_tokens:
+            full = longest * (len(batches[-1]) + 1) > self.batch_tokens if batches else True
+            if full or len(encoded[index]) < 0.75 * longest:
                 batches.append([])
             batches[-1].append(index)
         return batches

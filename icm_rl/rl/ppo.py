@@ -279,7 +279,7 @@ class PPO:
             (batch, response) each.
         """
         found = [torch.zeros(rollout.mask.shape, device=rollout.mask.device) for _ in range(4)]
-        order = rollout.attention_mask.sum(1).argsort()
+        order = rollout.attention_mask.sum(1).argsort(stable=True)
         for rows in order.split(self.config.per_device_train_batch_size):
             inputs = rollout.inputs(rows)
             log_probs, entropies, values = self.model(*inputs, self.config.temperature)
@@ -305,12 +305,13 @@ class PPO:
         are divided among passes and processes.
         """
         config, accelerator = self.config, self.accelerator
-        mask = experience.rollout.mask
+        mask, lengths = experience.rollout.mask, experience.rollout.attention_mask.sum(1)
         totals: dict[str, torch.Tensor] = {}
         self.model.train()
         for mini_batch in self._mini_batches():
             tokens = self._total(mask[mini_batch].sum()) / accelerator.num_processes
-            for rows in mini_batch.split(config.per_device_train_batch_size):
+            by_length = mini_batch[lengths[mini_batch].argsort(stable=True)]
+            for rows in by_length.split(config.per_device_train_batch_size):
                 with accelerator.accumulate(self.model):
                     numbers = self._per_token(experience, rows)
                     counted = mask[rows, : numbers["loss"].shape[1]] / tokens
