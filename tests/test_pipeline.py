@@ -11,6 +11,7 @@ SMALL = {
     "icm.yaml": {"limit": 24, "restarts": 2},
     "reward.yaml": {"num_train_epochs": 1, "save_steps": 2},
     "ppo.yaml": {"total_episodes": 384, "save_steps": 1, "num_mini_batches": 1},
+    "grpo.yaml": {"max_steps": 8, "per_device_train_batch_size": 16, "num_generations": 4},
     "policy.yaml": {},
 }
 
@@ -45,6 +46,18 @@ def test_the_chain_ends_with_a_table_and_a_report(whole):
     report = json.loads((folder / "report.json").read_text())
     assert report["icm"]["examples"] == 48
     assert set(report["reward_model"]) == {"icm", "gold", "human"}
+
+
+def test_one_word_takes_grpo_in_the_place_of_ppo(whole):
+    folder, _ = whole
+    before = (folder / "report.json").read_bytes()
+    done = run(*config(folder.parent), "--run_dir", folder, "--rl", "grpo")
+    assert done.stderr.count("(complete)") == 7  # ICM, three reward models and their scores
+    report = json.loads((folder / "report.json").read_text())
+    assert report["rl"] == "grpo" and "grpo" in report["seconds"]
+    assert "3. GRPO" in (folder / "report.html").read_text()
+    run(*config(folder.parent), "--run_dir", folder)
+    assert (folder / "report.json").read_bytes() == before
 
 
 def test_a_stage_that_fails_ends_the_chain_with_its_one_line(whole, tmp_path):
