@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import requests
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,7 +73,9 @@ def vllm_errors() -> Iterator[None]:
         if "vllm" not in str(error).lower():
             raise
         raise InputError('--use_vllm needs vLLM: pip install "trl[vllm]"') from None
-    except (ConnectionError, requests.RequestException) as error:
+    except OSError as error:  # that of requests, which comes with vLLM, too
+        if not isinstance(error, ConnectionError) and "requests" not in type(error).__module__:
+            raise
         raise InputError(
             f"{str(error).splitlines()[0]}; start the server, as TRL's guide to vLLM says, and "
             "give the same command again: it continues from the last checkpoint"
