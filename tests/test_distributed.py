@@ -62,7 +62,7 @@ def test_two_processes_take_the_path_of_one(stage, launch, stages, alone, tmp_pa
             assert record[name] == pytest.approx(expected[name], abs=1e-4), (name, record)
 
 
-@pytest.mark.parametrize("launch", LAUNCHES)
+@pytest.mark.parametrize("launch", ["DDP", "zero2"])
 def test_grpo_trains_in_two_processes(launch, stages, tmp_path):
     found = train("grpo", stages["grpo"], LAUNCHES[launch], 1, tmp_path / "grpo")
     assert [record["episode"] for record in found] == [16, 32]
