@@ -38,10 +38,18 @@ def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def read_appended(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a file that ``append_jsonl`` wrote, without a broken last line."""
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+def drop_after(path: str | Path, update: int) -> None:
+    """Drops the rows of a later ``update``, and a broken last line, of what was appended."""
+    path = Path(path)
+    if path.exists():
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        write_jsonl(path, [row for row in map(json.loads, lines) if row["update"] <= update])
+
+
+def complete_checkpoints(folder: Path, last_file: str) -> list[Path]:
+    """The folders ``checkpoint-N`` that hold the last file of one, oldest first."""
+    found = [path.parent for path in folder.glob(f"checkpoint-*/{last_file}")]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
 def read_json(path: str | Path) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainingArguments
 from trl import ModelConfig
 
+from icm_rl.files import complete_checkpoints
 from icm_rl.progress import Progress
 from icm_rl.settings import changed
 
@@ -63,6 +64,5 @@ def prepare(training: TrainingArguments, model: ModelConfig) -> None:
 
 def last_complete_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that holds ``trainer_state.json``, the last file of one."""
-    found = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    found.sort(key=lambda path: int(path.name.split("-")[1]))
+    found = complete_checkpoints(folder, "trainer_state.json")
     return str(found[-1]) if found else None

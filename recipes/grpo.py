@@ -28,8 +28,9 @@ def main() -> None:
     prompts = load_prompts(rewards_config.prompts)
     held_out = load_prompts(rewards_config.eval_prompts)
     tokenizer = load_tokenizer(name, trust, chat=True)
-    for part in (prompts, held_out):
-        check_lengths(part, tokenizer, load_config(name, trust), training.max_completion_length)
+    check_lengths(
+        [*prompts, *held_out], tokenizer, load_config(name, trust), training.max_completion_length
+    )
     with whole_weights(training.deepspeed_plugin):
         rewards = load_rewards(rewards_config, trust, training.device)
     check_sources(rewards, prompts, held_out)

@@ -19,6 +19,8 @@ from icm_rl.reward.scorer import RewardScorer
 from icm_rl.settings import require_given
 from icm_rl.trainer import TrainerProgress, last_complete_checkpoint, prepare
 
+_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+
 
 @dataclass
 class RewardArguments:
@@ -69,9 +71,6 @@ def load_preferences(arguments: RewardArguments) -> Dataset:
             for row in rows
         ]
     )
-
-
-_ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 
 
 def select_preferences(preferences: Dataset, arguments: RewardArguments, seed: int):

@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
-from icm_rl.files import append_jsonl, read_appended, write_json, write_jsonl
+from icm_rl.files import append_jsonl, drop_after, write_json
 from icm_rl.models import resolve
 from icm_rl.rl.prompts import Prompt
 from icm_rl.rl.rewards import Reward
@@ -40,9 +40,8 @@ class History(TrainerCallback):
         self.last: dict[str, float] = {}
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        if state.is_world_process_zero and self.file.exists():
-            kept = [row for row in read_appended(self.file) if row["update"] <= state.global_step]
-            write_jsonl(self.file, kept)
+        if state.is_world_process_zero:
+            drop_after(self.file, state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         record = as_ppo_record(logs or {})

@@ -31,14 +31,13 @@ _HEADS = ("score", "classifier")
 
 
 def load_policy(
-    config: ModelConfig, trust_remote_code: bool = False, trained: bool = True
+    config: ModelConfig, trust_remote_code: bool = False
 ) -> PreTrainedModel | PeftModel:
     """The policy, with fresh LoRA adapters where the settings ask for them.
 
     Args:
         config: TRL's settings of a model, of LoRA and of quantisation.
         trust_remote_code: Whether the model may run its own code.
-        trained: False for the plain model, which the policy is compared with.
 
     Raises:
         InputError: No such model could be loaded.
@@ -49,7 +48,7 @@ def load_policy(
         trust_remote_code,
         **_options(config),
     )
-    return _with_adapters(policy, config, "CAUSAL_LM") if trained else policy
+    return _with_adapters(policy, config, "CAUSAL_LM")
 
 
 def load_value_model(
@@ -143,12 +142,11 @@ class PolicyWithValue(nn.Module):
             nn.init.zeros_(self.value.bias)
         else:
             self.value = value
-        models = [policy, *([] if value is None else [value])]
         self.is_gradient_checkpointing = False
         # FSDP shards each of these; the models themselves too, so that each also runs alone
         self._no_split_modules = sorted(
-            {name for model in models for name in model._no_split_modules or []}
-            | {type(model).__name__ for model in models}
+            {name for model in self._models() for name in model._no_split_modules or []}
+            | {type(model).__name__ for model in self._models()}
         )
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs=None) -> None:

@@ -23,7 +23,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import disable_dropout_in_model
 
-from icm_rl.files import append_jsonl, read_appended, read_json, write_json, write_jsonl
+from icm_rl.files import (
+    append_jsonl,
+    complete_checkpoints,
+    drop_after,
+    read_json,
+    write_json,
+)
 from icm_rl.progress import Progress
 from icm_rl.rl.arithmetic import (
     RunningMoments,
@@ -456,15 +462,12 @@ class PPO:
             self.kl_coef, self.best = state["kl_coef"], state["best"]
             self.moments = RunningMoments(**state["moments"])
         if self.accelerator.is_main_process:
-            for file in (self.folder / "history.jsonl", self.folder / "answers.jsonl"):
-                if file.exists():
-                    kept = [row for row in read_appended(file) if row["update"] <= self.update]
-                    write_jsonl(file, kept)
+            for name in ("history.jsonl", "answers.jsonl"):
+                drop_after(self.folder / name, self.update)
 
     def _checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first; ``state.json`` is the last file of one."""
-        found = [path.parent for path in self.folder.glob("checkpoint-*/state.json")]
-        return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+        return complete_checkpoints(self.folder, "state.json")
 
 
 def _remove(folder: Path) -> None:

@@ -44,7 +44,6 @@ class RewardsConfig:
     reward_dtype: str = field(
         default="auto", metadata={"help": "Number type of the reward models; 'auto': as saved."}
     )
-
     eval_prompts: list[str] = field(
         default_factory=list,
         metadata={"help": "Held-out prompts on which the policy is evaluated."},

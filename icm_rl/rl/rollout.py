@@ -126,6 +126,7 @@ def generate(
         batch_size: Answers generated at once, of prompts of similar length; all by default.
     """
     encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    ends = end_tokens(model, tokenizer)
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     responses: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
     for rows in torch.tensor(order).split(batch_size or len(prompts)):
@@ -142,14 +143,14 @@ def generate(
             logits_processor=processors,
             generation_config=GenerationConfig(
                 max_new_tokens=max_new_tokens,
-                eos_token_id=end_tokens(model, tokenizer),
+                eos_token_id=ends,
                 pad_token_id=tokenizer.pad_token_id,
                 do_sample=False,
             ),
         )
         for row, response in zip(rows, sequences[:, start:], strict=True):
             responses[row] = response
-    return as_rollout(tokenizer, encoded, responses, end_tokens(model, tokenizer))
+    return as_rollout(tokenizer, encoded, responses, ends)
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Messages) -> list[int]:
