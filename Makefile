@@ -1,5 +1,6 @@
 VENV := .venv
 VLLM := .venv-vllm
+TRL := .venv-trl
 PYTHON := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
 
@@ -30,5 +31,12 @@ $(VLLM)/ready: tests/engines/vllm-constraints.txt
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# TRL 1.12.0, the last with a PPO, for recipes/benchmark_rl.py.
+$(TRL)/ready: constraints.txt
+	python3 -m venv $(TRL)
+	$(TRL)/bin/python -m pip install --quiet --disable-pip-version-check -c $< torch transformers accelerate datasets peft
+	$(TRL)/bin/python -m pip install --quiet --disable-pip-version-check trl==1.12.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM) runs
+	rm -rf $(VENV) $(VLLM) $(TRL) runs

@@ -1,6 +1,6 @@
 """Score a policy's answers to RewardBench's prompts by a reference reward model.
 
-    python eval/policy.py --model DIR --baseline DIR --reference_reward_model DIR \\
+    accelerate launch eval/policy.py --model DIR --baseline DIR --reference_reward_model DIR \\
         --benchmark FILE --output_dir DIR
 
 Both policies answer the same prompts. Reported by section and overall: the mean reward of each and
@@ -12,7 +12,13 @@ import time
 from icm_rl.errors import run
 from icm_rl.files import open_stage, write_json, write_jsonl
 from icm_rl.miniature.world import World
-from icm_rl.models import default_device, load_causal_lm, load_tokenizer, resolve
+from icm_rl.models import (
+    default_device,
+    load_causal_lm,
+    load_tokenizer,
+    process_state,
+    resolve,
+)
 from icm_rl.reward.scorer import RewardScorer
 from icm_rl.rewardbench.benchmark import load_benchmark
 from icm_rl.rewardbench.policy import PolicyEvaluationConfig, answer_prompts, compare_policies
@@ -21,6 +27,7 @@ from icm_rl.settings import parse
 
 def main() -> None:
     (config,) = parse([PolicyEvaluationConfig])
+    state = process_state()
     rows = load_benchmark(config.benchmark)
     accepts = None if config.world_seed is None else World(config.world_seed).accepts
     scorer = RewardScorer.load(
@@ -32,9 +39,10 @@ def main() -> None:
         name: getattr(config, name)
         for name in ("response_length", "temperature", "batch_size", "world_seed", "seed", "dtype")
     }
-    stage = open_stage(config.output_dir, settings, inputs)
+    with state.main_process_first():
+        stage = open_stage(config.output_dir, settings, inputs)
     if stage.complete:
-        print(f"{config.output_dir}: complete, nothing to do")
+        state.print(f"{config.output_dir}: complete, nothing to do")
         return
     start = time.monotonic()
     answers = {}
@@ -44,6 +52,8 @@ def main() -> None:
         prompts = [row.prompt for row in rows]
         answers[role] = answer_prompts(f"answers {role}", model, tokenizer, prompts, config)
     metrics, table = compare_policies(rows, answers["before"], answers["after"], scorer, accepts)
+    if not state.is_main_process:
+        return
     metrics["seconds"] = round(time.monotonic() - start, 2)
     write_jsonl(stage.folder / "answers.jsonl", table)
     write_json(stage.metrics, metrics)

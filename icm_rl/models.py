@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -86,6 +87,11 @@ def load_causal_lm(
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{name}: no model could be loaded ({first_line(error)})") from None
     return model.eval()
+
+
+def process_state() -> PartialState:
+    """Which of the launched processes this is; without a GPU they talk over gloo."""
+    return PartialState(cpu=not torch.accelerator.is_available())
 
 
 def default_device() -> torch.device:

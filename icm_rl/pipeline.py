@@ -133,7 +133,7 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
     for name in preferences:
         yield stage(
             f"RewardBench scores the reward model of the {name} labels",
-            [*python, "eval/rewardbench.py"],
+            [*launch, "eval/rewardbench.py"],
             f"rewardbench/{name}",
             *("--reward_model", str(run / "reward" / name), "--benchmark", paths["benchmark"]),
         )
@@ -149,7 +149,7 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
     world = [] if config.world_seed is None else ["--world_seed", str(config.world_seed)]
     yield stage(
         "The reference reward model scores the policy before and after",
-        [*python, "eval/policy.py", "--config", config.policy_config],
+        [*launch, "eval/policy.py", "--config", config.policy_config],
         f"policy/{config.rl}",
         *("--model", str(run / config.rl / "policy"), "--baseline", config.model),
         *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),

@@ -7,7 +7,6 @@ The settings are written by recipes/benchmark_rl.py; the result is one JSON file
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -23,16 +22,13 @@ from transformers import (
 
 
 class Curve(TrainerCallback):
-    """Notes what is logged, and when."""
+    """Notes what is logged."""
 
     def __init__(self):
-        self.start, self.records = time.monotonic(), []
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.start = time.monotonic()
+        self.records = []
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        self.records.append({"seconds": time.monotonic() - self.start, **(logs or {})})
+        self.records.append(logs or {})
 
 
 def ppo(settings: dict, tokenizer, curve: Curve):
@@ -83,17 +79,9 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(settings["model"])
     curve = Curve()
     trainer = {"ppo": ppo, "grpo": grpo}[settings["algorithm"]](settings, tokenizer, curve)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.monotonic()
     trainer.train()
-    seconds = time.monotonic() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = {
-        "seconds": seconds,
-        "peak_mib": peak / 1024,
-        "training_mib": (peak - before) / 1024,
-        "history": curve.records,
-    }
+    result = {"seconds": time.monotonic() - start, "history": curve.records}
     Path(settings["result"]).write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -4,8 +4,9 @@
 
 Each seed runs the chain; ICM on the same preferences by folds, and on a quarter of them without
 consistency (the paper's Figure 10) and with contexts in one fixed order; ICM and fine-tuning by
-gold labels on the word task, whose criterion nothing can elicit (Section 4.2); and ICM on the
-miniature's facts, solutions and colors. Continues where it was stopped.
+gold labels on the word task, whose criterion nothing can elicit (Section 4.2); ICM on the
+miniature's facts, solutions and colors; and reward models of the ICM labels by soft targets and
+without the pairs of which ICM is least sure. Continues where it was stopped.
 """
 
 import os
@@ -56,8 +57,9 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     preferences = ["--data", data / "preferences_train.jsonl"]
     quarter = [*preferences, "--limit", "96"]
     no_consistency = ["--consistency", "false", "--baselines", "false"]
-    tuned = ["recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml", *flags]
-    tuned += ["--num_train_epochs", "20", "--eval_fraction", "0.25"]
+    reward = ["recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml", *flags]
+    tuned = [*reward, "--num_train_epochs", "20", "--eval_fraction", "0.25"]
+    by_icm = [*reward, "--preferences", folder / "chain" / "icm" / "preferences.jsonl"]
     gold = folder / "word_preferences" / "preferences_gold.jsonl"
     _run([*chain, "--run_dir", folder / "chain"], f"seed {seed}", cores)
     write_preferences(TASKS["preferences"].load(data / "word_train.jsonl"), gold.parent)
@@ -66,6 +68,10 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
         [*tuned, "--output_dir", folder / "word_tuned", "--preferences", gold],
         [*icm, "--output_dir", folder / "no_consistency", *quarter, *no_consistency],
         [*icm, "--output_dir", folder / "fixed", *quarter, "--order", "fixed"],
+        [*by_icm, "--output_dir", folder / "soft", "--soft_targets"],
+        [*by_icm, "--output_dir", folder / "sure", "--drop_least_sure", "0.1"],
+        _scored(folder / "soft", data),
+        _scored(folder / "sure", data),
         _miniature("folds", folder, *preferences, *flags),
         _miniature("facts", folder, "--data", data / "facts_train.jsonl", *flags),
         _miniature("solutions", folder, "--data", data / "solutions_train.jsonl", *flags),
@@ -77,6 +83,11 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
 def _miniature(name: str, folder: Path, *flags: str | Path) -> list[str | Path]:
     config = f"recipes/configs/miniature/{name}.yaml"
     return ["recipes/icm.py", "--config", config, "--output_dir", folder / name, *flags]
+
+
+def _scored(model: Path, data: Path) -> list[str | Path]:
+    flags = ["--reward_model", model, "--benchmark", data / "benchmark.jsonl"]
+    return ["eval/rewardbench.py", *flags, "--output_dir", model.parent / f"{model.name}_scored"]
 
 
 def _run(command: list[str | Path], name: str, cores: int) -> None:

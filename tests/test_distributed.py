@@ -68,3 +68,20 @@ def test_grpo_trains_in_two_processes(launch, stages, tmp_path):
     assert [record["episode"] for record in found] == [16, 32]
     assert all(math.isfinite(record["objective/scores"]) for record in found)
     assert found[0]["objective/kl"] < found[1]["objective/kl"]
+
+
+def test_two_processes_evaluate_as_one(data, reward_model, tmp_path):
+    (tmp_path / "some.jsonl").write_text(
+        "".join((data / "benchmark.jsonl").read_text().splitlines(keepends=True)[::16])
+    )
+    read = ("--benchmark", tmp_path / "some.jsonl", "--output_dir")
+    policy = ("eval/policy.py", "--config", CONFIGS / "miniature" / "policy.yaml")
+    policy += ("--model", "miniature", "--reference_reward_model", reward_model)
+    for launched, folder in ((LAUNCH, tmp_path / "one"), (LAUNCHES["zero3"], tmp_path / "two")):
+        run(*launched, "eval/rewardbench.py", "--reward_model", reward_model, *read, folder / "rm")
+        run(*launched, *policy, *read, folder / "policy")
+    for name in ("rm/scores.jsonl", "policy/answers.jsonl"):
+        one, two = rows(tmp_path / "one" / name), rows(tmp_path / "two" / name)
+        assert len(one) == len(two) == 21
+        for expected, found in zip(one, two, strict=True):
+            assert found == pytest.approx(expected, abs=1e-5)

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from tests.conftest import ROOT, kill_when, run
+from tests.conftest import ROOT, kill_when, rows, run
 
 SMALL = {
     "icm.yaml": {"limit": 24, "restarts": 2},
@@ -58,6 +58,37 @@ def test_one_word_takes_grpo_in_the_place_of_ppo(whole):
     assert "3. GRPO" in (folder / "report.html").read_text()
     run(*config(folder.parent), "--run_dir", folder)
     assert (folder / "report.json").read_bytes() == before
+
+
+def test_two_assistants_are_compared_over_training(whole, tmp_path):
+    folder, _ = whole
+    ppo = yaml.safe_load((folder.parent / "ppo.yaml").read_text())
+    (tmp_path / "ppo.yaml").write_text(yaml.safe_dump({**ppo, "total_episodes": 128}))
+    flags = ("--ppo_config", tmp_path / "ppo.yaml", "--eval_steps", 2)
+    done = run("recipes/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out")
+    before = json.loads((folder / "policy" / "ppo" / "metrics.json").read_text())["before"]
+    finals = {}
+    for name in ("human", "icm"):
+        records = rows(tmp_path / "out" / "seed-0" / name / "history.jsonl")
+        assert [len(record) > 40 for record in records] == [False, True]
+        reference = f"eval/rewards/{folder / 'reward' / 'gold'}@"
+        code = [f"{reference}hep-{language}" for language in ("cpp", "java", "js", "python")]
+        weights = [984, 164, 164, 164, 164]
+        scores = [records[-1][subset] for subset in (f"{reference}math-prm", *code)]
+        finals[name] = sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("| Reasoning")]
+    better = max(finals, key=finals.get)
+    start = before["reference_reward"]["sections"]["Reasoning"]
+    reached = 0 if start >= min(finals.values()) else 128
+    assert line == (
+        f"| Reasoning | {finals['human']:.2f} | {finals['icm']:.2f} "
+        f"| {finals['icm'] - finals['human']:.2f} "
+        f"| by {'ICM' if better == 'icm' else 'human'} labels, after {reached} of 128 episodes |"
+    )
+    assert (tmp_path / "out" / "table.md").read_text().strip() in done.stdout
+    assert (tmp_path / "out" / "curves.svg").read_text().count("by ICM labels") >= 5
+    again = run("recipes/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out")
+    assert again.stdout.count("complete, nothing to do") == 2
 
 
 def test_a_stage_that_fails_ends_the_chain_with_its_one_line(whole, tmp_path):

@@ -60,7 +60,31 @@ def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_pa
     assert policies[0] == policies[1]
 
 
-@pytest.mark.parametrize("value_model", ["head", "reward model"])
+def test_grpo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_path):
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text('{"prompt": "What is 1 + 2?", "answer": 3}\n' * 4)
+    flags = (
+        *(*LAUNCH, "recipes/grpo.py", "--config", "recipes/configs/miniature/grpo.yaml"),
+        *("--rewards", reward_model, "math_answer=0@held_out", "--prompts", data / "prompts.jsonl"),
+        *("--eval_prompts", held_out, "--eval_strategy", "steps", "--eval_steps", 4),
+        *("--max_steps", 8, "--save_steps", 4, "--num_generations", 4),
+        *("--per_device_train_batch_size", 8, "--per_device_eval_batch_size", 8),
+    )
+    run(*flags, "--output_dir", tmp_path / "whole")
+    killed = tmp_path / "killed"
+    saved = killed / "checkpoint-4" / "trainer_state.json"
+    kill_when((*flags, "--output_dir", killed), saved.exists)
+    run(*flags, "--output_dir", killed)
+    records = history(tmp_path / "whole")
+    assert history(killed) == records
+    evaluated = [record for record in records if "eval/scores" in record]
+    assert [record["update"] for record in evaluated] == [4, 8]
+    for record in evaluated:
+        assert record["eval/scores"] == pytest.approx(record[f"eval/rewards/{reward_model}"])
+        assert 0 <= record["eval/rewards/math_answer@held_out"] <= 1
+
+
+@pytest.mark.parametrize("value_model", ["policy", "reward model"])
 def test_ppo_of_lora_adapters_keeps_the_best_policy_and_its_log(
     value_model, data, reward_model, tmp_path
 ):
@@ -72,12 +96,14 @@ def test_ppo_of_lora_adapters_keeps_the_best_policy_and_its_log(
             for a, b in ((2, 3), (4, 1), (3, 3))
         )
     )
-    sums = tmp_path / "sums.jsonl"
+    sums, held_out = tmp_path / "sums.jsonl", tmp_path / "held_out.jsonl"
+    held_out.write_text(sums.read_text())
     out = tmp_path / "out"
     run(
         *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
-        *("--rewards", reward_model, "math_answer=2@sums", "--kl_penalty", "loss"),
-        *("--prompts", data / "prompts.jsonl", sums, "--eval_prompts", sums, "--eval_steps", 1),
+        *("--rewards", reward_model, "math_answer=2@sums", "math_answer=0@held_out"),
+        *("--prompts", data / "prompts.jsonl", sums, "--eval_prompts", held_out),
+        *("--eval_steps", 1, "--kl_penalty", "loss"),
         *("--kl_estimator", "k3", "--kl_target", 3, "--entropy_coef", 0.01, "--reward_scaling"),
         *("--reward_clip", 1, "--length_penalty", 0.01, "--gradient_checkpointing"),
         *("--use_peft", "--lora_r", 4, "--total_episodes", 96, "--generation_batch_size", 8),
@@ -89,8 +115,13 @@ def test_ppo_of_lora_adapters_keeps_the_best_policy_and_its_log(
     # fresh adapters are the reference, so the first update's KL is none, and its weight falls
     assert records[0]["objective/kl"] == pytest.approx(0, abs=1e-6)
     assert records[1]["objective/kl"] > 0
-    assert records[1]["kl_coef"] == pytest.approx(0.02 * (1 - 0.2 * 32 / 10_000))
+    assert records[1]["kl_coef"] == pytest.approx(0.05 * (1 - 0.2 * 32 / 10_000))
     assert all(abs(row["score"]) <= 1.33 for row in rows(out / "answers.jsonl"))
+    # a weight of 0 only watches
+    watched = [record["eval/rewards/math_answer@held_out"] for record in records]
+    assert {round(3 * value, 5) for value in watched} <= {0, 1, 2, 3}
+    for record in records:
+        assert record["eval/scores"] == record[f"eval/rewards/{reward_model}"]
     best = max(records, key=lambda record: record["eval/scores"])
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["best"] == {"update": best["update"], "score": best["eval/scores"]}

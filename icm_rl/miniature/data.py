@@ -41,7 +41,7 @@ def write_data(folder: str | Path, seed: int = 0) -> None:
     write_jsonl(folder / "preferences_5000.jsonl", many_preferences(world, rng))
     rng = random.Random(f"data {seed} benchmark")
     write_jsonl(folder / "benchmark.jsonl", benchmark(world, rng))
-    prompts = [{"prompt": query.text} for query in world.of("rl")]
+    prompts = [{"prompt": query.text} for query in (*world.of("train"), *world.of("rl"))]
     write_jsonl(folder / "prompts.jsonl", prompts)
 
 

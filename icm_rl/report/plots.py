@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import matplotlib
 from matplotlib.figure import Figure
 
 COLORS = {"icm": "#2563eb", "gold": "#ca8a04", "human": "#64748b", "before": "#94a3b8"}
 COLORS |= {"after": "#2563eb", "line": "#2563eb", "other": "#94a3b8"}
+_CYCLE = ("#94a3b8", "#ca8a04", "#2563eb")
 
 
 def _svg(figure: Figure, title: str) -> str:
@@ -89,3 +91,26 @@ def reliability(title: str, models: Mapping[str, Sequence[Mapping[str, float]]])
     axis.legend(fontsize=7, frameon=False, loc="lower right")
     axis.set_title(title, fontsize=9, loc="left")
     return _svg(figure, title)
+
+
+def curves(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]],
+    xlabels: Sequence[str],
+) -> str:
+    """Panels side by side; in each, every name's runs as thin lines and their mean as a thick one.
+
+    Args:
+        panels: Each panel's title, and in it each name's runs, (x, y) each, of equal lengths.
+        xlabels: What the panels' x axes show.
+    """
+    figure, axes = _figure(len(panels), 3.0, 3.6 * len(panels))
+    for axis, xlabel, (title, names) in zip(axes, xlabels, panels.items(), strict=True):
+        for color, (name, runs) in zip(_CYCLE, names.items(), strict=False):
+            for x, y in runs:
+                axis.plot(x, y, color=color, linewidth=0.6, alpha=0.4)
+            xs, ys = (map(fmean, zip(*part, strict=True)) for part in zip(*runs, strict=True))
+            axis.plot(list(xs), list(ys), color=color, linewidth=1.8, label=name)
+        axis.set_xlabel(xlabel, fontsize=8)
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.legend(fontsize=7, frameon=False, loc="lower right")
+    return _svg(figure, ", ".join(panels))

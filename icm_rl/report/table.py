@@ -31,6 +31,11 @@ _COLUMNS = {
     "reward model, human": "reward_model.human.score",
     "reward model, gold": "reward_model.gold.score",
     "**reward model, ICM**": "reward_model.icm.score",
+    "reward model, ICM, soft targets": "soft_scored.score",
+    "reward model, ICM, least sure tenth dropped": "sure_scored.score",
+    "calibration error, ICM": "reward_model.icm.calibration_error",
+    "calibration error, ICM, soft targets": "soft.eval_calibration_error",
+    "calibration error, ICM, least sure tenth dropped": "sure.eval_calibration_error",
     "policy before: right": "policy.before.gold_rate",
     "**policy after: right**": "policy.after.gold_rate",
     "policy before: reference reward": "policy.before.reference_reward",
@@ -38,7 +43,9 @@ _COLUMNS = {
     "**win rate**": "policy.win_rate",
 }
 _BESIDE = ("word", "word_tuned", "fixed", "folds", "facts", "solutions", "colors")
-_PLAIN = ("reward_model.", "policy.before.reference_reward", "policy.after.reference_reward")
+_BESIDE += ("soft", "soft_scored", "sure", "sure_scored")
+_PLAIN = ("score", "reference_reward")
+"""Ends of the keys that are no shares."""
 
 
 def seed_result(folder: Path) -> dict[str, Any]:
@@ -60,13 +67,18 @@ def seeds_table(results: Sequence[Mapping[str, Any]]) -> str:
         "|---|" + "---|" * (len(results) + 1),
     ]
     for name, key in _COLUMNS.items():
-        scale = 1 if key.startswith(_PLAIN) else 100
+        scale = 1 if key.endswith(_PLAIN) else 100
         values = [scale * _value(result, key) for result in results]
         digits = 2 if key.endswith("reference_reward") else 1
-        spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-        cells = [*(f"{value:.{digits}f}" for value in values), f"{mean(values):.{digits}f}{spread}"]
+        cells = [*(f"{value:.{digits}f}" for value in values), mean_and_deviation(values, digits)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def mean_and_deviation(values: Sequence[float], digits: int) -> str:
+    """The mean and, of two values or more, the sample standard deviation."""
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
 
 
 def _value(result: Mapping[str, Any], key: str) -> float:

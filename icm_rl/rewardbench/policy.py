@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from icm_rl.progress import Progress
@@ -57,25 +59,30 @@ def answer_prompts(
     prompts: Sequence[str],
     config: PolicyEvaluationConfig,
 ) -> list[str]:
-    """The policy's answer to each prompt, batched by length."""
+    """The policy's answer to each prompt, batched by length.
+
+    Each process answers a part of the prompts; all of them return the whole.
+    """
+    state = PartialState()
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    answers = [""] * len(prompts)
-    progress = Progress(name, len(prompts), unit="answer")
-    for start in range(0, len(order), config.batch_size):
-        part = order[start : start + config.batch_size]
-        rollout = generate(
-            model,
-            tokenizer,
-            [[{"role": "user", "content": prompts[index]}] for index in part],
-            config.response_length,
-            config.temperature,
-            sampling_noise(config.seed, part, config.response_length),
-        )
-        for index, text in zip(part, rollout.texts, strict=True):
-            answers[index] = text
-        progress.advance(len(part))
-    progress.close()
-    return answers
+    with state.split_between_processes(order) as own:
+        progress = Progress(name, len(own), unit="answer", shown=state.is_main_process)
+        texts = []
+        for start in range(0, len(own), config.batch_size):
+            part = own[start : start + config.batch_size]
+            rollout = generate(
+                model,
+                tokenizer,
+                [[{"role": "user", "content": prompts[index]}] for index in part],
+                config.response_length,
+                config.temperature,
+                sampling_noise(config.seed, part, config.response_length),
+            )
+            texts += rollout.texts
+            progress.advance(len(part))
+        progress.close()
+        answers = dict(zip(order, gather_object(texts), strict=True))
+    return [answers[index] for index in range(len(prompts))]
 
 
 def compare_policies(
@@ -100,10 +107,11 @@ def compare_policies(
         answers with their rewards.
     """
     prompts = [row.prompt for row in rows]
-    rewards = {
-        name: scorer.score([conversation(p, a) for p, a in zip(prompts, answers, strict=True)])
-        for name, answers in (("before", before), ("after", after))
-    }
+    rewards = {}
+    for name, answers in (("before", before), ("after", after)):
+        pairs = list(zip(prompts, answers, strict=True))
+        with PartialState().split_between_processes(pairs) as own:
+            rewards[name] = gather_object(scorer.score([conversation(*pair) for pair in own]))
     wins = [
         1.0 if new > old else 0.5 if new == old else 0.0
         for old, new in zip(rewards["before"], rewards["after"], strict=True)

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
 from icm_rl.progress import Progress
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rewardbench.benchmark import BenchmarkRow, section_scores, subset_means
@@ -40,11 +43,29 @@ def evaluate_reward_model(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Scores both answers of each row; a row is right when the chosen one scores higher.
 
+    Each process scores a part of the rows; all of them return the whole.
+
     Returns:
         The metrics, accuracies in percent: by subset, by section and ``score``, the mean of the
         sections; and each row's two scores.
     """
-    progress = Progress("RewardBench", len(rows), unit="row")
+    with PartialState().split_between_processes(list(rows)) as own:
+        scored = gather_object(_score(scorer, own))
+    subsets = subset_means(rows, [100.0 * (s["chosen"] > s["rejected"]) for s in scored])
+    sections = section_scores(subsets)
+    metrics = {
+        "rows": len(rows),
+        "subsets": subsets,
+        "sections": sections,
+        "score": mean(sections.values()),
+    }
+    return metrics, scored
+
+
+def _score(scorer: RewardScorer, rows: Sequence[BenchmarkRow]) -> list[dict[str, Any]]:
+    """Each row's two scores."""
+    main = PartialState().is_main_process
+    progress = Progress("RewardBench", len(rows), unit="row", shown=main)
     scored = []
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = rows[start : start + _ROWS_AT_ONCE]
@@ -59,12 +80,4 @@ def evaluate_reward_model(
             )
         progress.advance(len(part), accuracy=mean(s["chosen"] > s["rejected"] for s in scored))
     progress.close()
-    subsets = subset_means(rows, [100.0 * (s["chosen"] > s["rejected"]) for s in scored])
-    sections = section_scores(subsets)
-    metrics = {
-        "rows": len(rows),
-        "subsets": subsets,
-        "sections": sections,
-        "score": mean(sections.values()),
-    }
-    return metrics, scored
+    return scored

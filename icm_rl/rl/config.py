@@ -103,6 +103,9 @@ class PPOConfig:
     vllm_server_base_url: str = field(
         default="http://localhost:8000", metadata={"help": "The address of the vLLM server."}
     )
+    vllm_server_timeout: float = field(
+        default=240.0, metadata={"help": "Seconds to wait for the vLLM server to be up."}
+    )
     vllm_gpu_memory_utilization: float = field(
         default=0.3, metadata={"help": "Share of a GPU's memory for a colocated vLLM."}
     )
@@ -145,4 +148,5 @@ class PPOConfig:
         """What decides the policy, besides the models and the prompts themselves."""
         elsewhere = {"output_dir", "save_steps", "sample_answers"}
         elsewhere |= {"report_to", "run_name", "trust_remote_code", "vllm_server_base_url"}
+        elsewhere |= {"vllm_server_timeout"}
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}

@@ -63,8 +63,10 @@ def as_ppo_record(logs: Mapping[str, Any]) -> dict[str, float]:
         if "kl" in logs:
             record["objective/kl"] = float(logs["kl"]) * length
     for name, value in logs.items():
-        if name.startswith("rewards/") and name.endswith("/mean"):
-            record[name.removesuffix("/mean")] = float(value)
+        # None: no answer's prompt was of the reward's source
+        own = name.startswith(("rewards/", "eval_rewards/")) and name.endswith("/mean")
+        if own and value is not None:
+            record[name.removesuffix("/mean").replace("eval_", "eval/", 1)] = float(value)
     return record
 
 

@@ -379,21 +379,25 @@ class PPO:
         }
 
     def _evaluate(self) -> dict[str, float]:
-        """The mean reward of an answer to each held-out prompt; the best policy so far is kept."""
+        """The mean rewards of answers to the held-out prompts; the best policy so far is kept."""
         processes, count = self.accelerator.num_processes, len(self.held_out)
         own = range(self.accelerator.process_index, -(-count // processes) * processes, processes)
         prompts = [self.held_out[index % count] for index in own]
         rollout = self._generate(prompts, [_HELD_OUT + index for index in own])
-        rewards, _ = weighted_sum(self.rewards, prompts, rollout.texts)
-        counted = [
-            reward if index < count else math.nan
-            for index, reward in zip(own, rewards, strict=True)
+        raw, terms = weighted_sum(self.rewards, prompts, rollout.texts)
+        counted = [index < count for index in own]  # beyond, a prompt comes a second time
+        columns = [
+            [score if new else None for score, new in zip(column, counted, strict=True)]
+            for column in (raw, *terms.values())
         ]
-        score = self._gather([counted]).nanmean().item()
+        score, *means = self._gather(columns).nanmean(0).tolist()
         if self.best is None or score > self.best["score"]:
             self.best = {"update": self.update, "score": score}
             self._save_policy("best")
-        return {"eval/scores": score}
+        named = zip(terms, means, strict=True)
+        return {"eval/scores": score} | {
+            f"eval/rewards/{name}": value for name, value in named if not math.isnan(value)
+        }
 
     def _gather(self, columns: Sequence[Sequence[float | None]]) -> torch.Tensor:
         """Columns of numbers from all processes, (total batch, columns); NaN where one is None."""

@@ -154,7 +154,7 @@ def check_sources(
     Raises:
         InputError: One has none.
     """
-    known = {prompt.source for prompt in prompts}
+    known = {prompt.source for prompt in (*prompts, *held_out)}
     for reward in rewards:
         if reward.source is not None and reward.source not in known:
             raise InputError(

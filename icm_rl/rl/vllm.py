@@ -42,6 +42,7 @@ class VLLMRollouts:
                 tokenizer,
                 mode=config.vllm_mode,
                 server_base_url=config.vllm_server_base_url,
+                server_timeout=config.vllm_server_timeout,
                 gpu_memory_utilization=config.vllm_gpu_memory_utilization,
                 temperature=config.temperature,
                 max_completion_length=config.response_length,
@@ -77,6 +78,6 @@ def vllm_errors() -> Iterator[None]:
         if not isinstance(error, ConnectionError) and "requests" not in type(error).__module__:
             raise
         raise InputError(
-            f"{str(error).splitlines()[0]}; start the server, as TRL's guide to vLLM says, and "
-            "give the same command again: it continues from the last checkpoint"
+            f"{str(error).splitlines()[0].rstrip('.')}; start the server, as TRL's guide to vLLM "
+            "says, and give the same command again: it continues from the last checkpoint"
         ) from None

@@ -96,11 +96,16 @@ def test_the_table_of_seeds_has_each_seeds_figure_their_mean_and_deviation(tmp_p
         write_json(folder / "word_tuned/metrics.json", {"eval_accuracy": 0.75 + 0.25 * seed})
         for name in ("fixed", "folds", "facts", "solutions", "colors"):
             write_json(folder / f"{name}/metrics.json", word | {"label_accuracy": 0.8})
+        for name in ("soft", "sure"):
+            write_json(folder / f"{name}/metrics.json", {"eval_calibration_error": 0.125})
+            write_json(folder / f"{name}_scored/metrics.json", {"score": 81.5})
     table = seeds_table([seed_result(tmp_path / str(seed)) for seed in (0, 1)])
     # sample standard deviations: |a - b| / sqrt(2)
     assert "| ICM, no consistency, 96 pairs | 50.0 | 60.0 | 55.0 ± 7.1 |" in table
     assert "| contradictory, no consistency, 96 pairs | 25.0 | 62.5 | 43.8 ± 26.5 |" in table
     assert "| reward model, gold | 70.0 | 70.0 | 70.0 ± 0.0 |" in table
+    assert "| reward model, ICM, soft targets | 81.5 | 81.5 | 81.5 ± 0.0 |" in table
+    assert "| calibration error, ICM, soft targets | 12.5 | 12.5 | 12.5 ± 0.0 |" in table
     assert "| fine-tuned by gold labels on *word* | 75.0 | 100.0 | 87.5 ± 17.7 |" in table
     assert "| ICM on *colors* | 80.0 | 80.0 | 80.0 ± 0.0 |" in table
     assert "| golden many-shot on *word* | 70.0 | 70.0 | 70.0 ± 0.0 |" in table
