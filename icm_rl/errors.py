@@ -1,6 +1,8 @@
 """Bad input, told in one line."""
 
+import atexit
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,10 +18,27 @@ class InputError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Runs a recipe; an ``InputError`` becomes one line on standard error and exit code 2."""
     quiet_libraries()
+    code = 0
     try:
         main()
     except InputError as error:
-        sys.exit(_fail(str(error)))
+        code = _fail(str(error))
+    if "RANK" in os.environ:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """Ends one of several launched processes without taking the interpreter down first.
+
+    A thread of Gloo that waits for the interpreter's lock to drop its last tensor, when the
+    interpreter goes, aborts the process (pytorch/pytorch#190489). Under ZeRO-3 the parameters
+    keep the process groups, and so these threads, beyond ``destroy_process_group``.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def quiet_libraries() -> None:

@@ -62,7 +62,7 @@ def test_two_processes_take_the_path_of_one(stage, launch, stages, alone, tmp_pa
             assert record[name] == pytest.approx(expected[name], abs=1e-4), (name, record)
 
 
-@pytest.mark.parametrize("launch", ["DDP", "zero2"])
+@pytest.mark.parametrize("launch", LAUNCHES)
 def test_grpo_trains_in_two_processes(launch, stages, tmp_path):
     found = train("grpo", stages["grpo"], LAUNCHES[launch], 1, tmp_path / "grpo")
     assert [record["episode"] for record in found] == [16, 32]
@@ -85,3 +85,50 @@ def test_two_processes_evaluate_as_one(data, reward_model, tmp_path):
         assert len(one) == len(two) == 21
         for expected, found in zip(one, two, strict=True):
             assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_process_ends_well_while_a_thread_of_gloo_still_drops_its_tensors(tmp_path):
+    """The second process holds the interpreter's lock from the exchange's end to its own."""
+    (tmp_path / "exchange.py").write_text(
+        """
+import atexit, sys, time
+import torch
+from torch import distributed
+from icm_rl.errors import run
+
+
+class Held:
+    def __init__(self):
+        self.tensors = [torch.zeros(1), torch.zeros(1)]
+
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+
+
+def keep_the_lock():
+    sys.setswitchinterval(1000)
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        pass
+
+
+def main():
+    distributed.init_process_group("gloo")
+    distributed.barrier()
+    if distributed.get_rank() == 0:
+        time.sleep(1)
+    work = distributed.all_gather(held.tensors, torch.ones(1), async_op=True)
+    if distributed.get_rank() == 0:
+        work.wait()
+        time.sleep(4)
+        print("exchanged", held.tensors)
+    else:
+        atexit.register(keep_the_lock)
+
+
+held = Held()
+run(main)
+"""
+    )
+    done = run(*LAUNCHES["DDP"], tmp_path / "exchange.py")
+    assert "exchanged [tensor([1.]), tensor([1.])]" in done.stdout
