@@ -4,9 +4,10 @@
 
 Each seed runs the chain; ICM on the same preferences by folds, and on a quarter of them without
 consistency (the paper's Figure 10) and with contexts in one fixed order; ICM and fine-tuning by
-gold labels on the word task, whose criterion nothing can elicit (Section 4.2); ICM on 96 of the
-miniature's facts, 96 of its solutions and its colors; and reward models of the ICM labels by soft
-targets and without the pairs of which ICM is least sure. Continues where it was stopped.
+gold labels on the word task, whose criterion nothing can elicit (Section 4.2); ICM on the
+miniature's facts and solutions, 24 questions of each, and on its colors; and reward models of the
+ICM labels by soft targets and without the pairs of which ICM is least sure. Continues where it was
+stopped.
 """
 
 import os
@@ -55,7 +56,7 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     chain = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
     icm = ["recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", *flags]
     preferences = ["--data", data / "preferences_train.jsonl"]
-    some = ["--limit", "96"]
+    pairs, questions = ["--limit", "96"], ["--limit", "24", *flags]
     no_consistency = ["--consistency", "false", "--baselines", "false"]
     reward = ["recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml", *flags]
     tuned = [*reward, "--num_train_epochs", "20", "--eval_fraction", "0.25"]
@@ -66,15 +67,15 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     for command in (
         [*icm, "--output_dir", folder / "word", "--data", data / "word_train.jsonl"],
         [*tuned, "--output_dir", folder / "word_tuned", "--preferences", gold],
-        [*icm, "--output_dir", folder / "no_consistency", *preferences, *some, *no_consistency],
-        [*icm, "--output_dir", folder / "fixed", *preferences, *some, "--order", "fixed"],
+        [*icm, "--output_dir", folder / "no_consistency", *preferences, *pairs, *no_consistency],
+        [*icm, "--output_dir", folder / "fixed", *preferences, *pairs, "--order", "fixed"],
         [*by_icm, "--output_dir", folder / "soft", "--soft_targets"],
         [*by_icm, "--output_dir", folder / "sure", "--drop_least_sure", "0.1"],
         _scored(folder / "soft", data),
         _scored(folder / "sure", data),
         _miniature("folds", folder, *preferences, *flags),
-        _miniature("facts", folder, "--data", data / "facts_train.jsonl", *some, *flags),
-        _miniature("solutions", folder, "--data", data / "solutions_train.jsonl", *some, *flags),
+        _miniature("facts", folder, "--data", data / "facts_train.jsonl", *questions),
+        _miniature("solutions", folder, "--data", data / "solutions_train.jsonl", *questions),
         _miniature("colors", folder, "--data", data / "colors.jsonl", *flags),
     ):
         _run(command, f"seed {seed}", cores)
