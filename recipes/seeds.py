@@ -5,7 +5,7 @@
 Each seed runs the chain; ICM on the same preferences by folds, and on a quarter of them without
 consistency (the paper's Figure 10) and with contexts in one fixed order; ICM and fine-tuning by
 gold labels on the word task, whose criterion nothing can elicit (Section 4.2); ICM on the
-miniature's facts and solutions, 24 questions of each, and on its colors; and reward models of the
+miniature's facts and solutions, 16 questions of each, and on its colors; and reward models of the
 ICM labels by soft targets and without the pairs of which ICM is least sure. Continues where it was
 stopped.
 """
@@ -56,7 +56,7 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     chain = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
     icm = ["recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", *flags]
     preferences = ["--data", data / "preferences_train.jsonl"]
-    pairs, questions = ["--limit", "96"], ["--limit", "24", *flags]
+    pairs, questions = ["--limit", "96"], ["--limit", "16", *flags]
     no_consistency = ["--consistency", "false", "--baselines", "false"]
     reward = ["recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml", *flags]
     tuned = [*reward, "--num_train_epochs", "20", "--eval_fraction", "0.25"]
