@@ -99,10 +99,7 @@ class RewardScorer:
     def score(self, conversations: Sequence[Messages]) -> list[float]:
         """The reward of each conversation, which ends in the assistant's answer."""
         device = next(self.model.parameters()).device
-        encoded = [
-            self.tokenizer.apply_chat_template(messages, return_dict=False)
-            for messages in conversations
-        ]
+        encoded = self.tokenizer.apply_chat_template(conversations, return_dict=False)
         rewards = [0.0] * len(encoded)
         for batch in self._batches(encoded):
             inputs = self.tokenizer.pad(

@@ -116,7 +116,7 @@ class PPO:
                 "gradient_clipping": config.max_grad_norm,
             }
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, eps=1e-5)
+        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, eps=1e-5, fused=True)
         steps = self.updates * config.num_ppo_epochs * config.num_mini_batches
         self.scheduler = get_scheduler(
             config.lr_scheduler_type, optimizer, round(config.warmup_ratio * steps), steps
@@ -255,6 +255,7 @@ class PPO:
                 config.temperature,
                 sampling_noise(config.seed, episodes, config.response_length),
                 config.generation_batch_size,
+                self.accelerator.distributed_type == DistributedType.FSDP,
             )
 
     def _paid(

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from icm_rl.data import Source
 from icm_rl.errors import InputError
 from icm_rl.reward.scorer import Messages
-from icm_rl.rl.rollout import encode_prompt
+from icm_rl.rl.rollout import encode_prompts
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def check_lengths(
     context = getattr(config, "max_position_embeddings", None)
     if context is None:
         return
-    for prompt in prompts:
-        count = len(encode_prompt(tokenizer, prompt.messages))
+    encoded = encode_prompts(tokenizer, [prompt.messages for prompt in prompts])
+    for prompt, count in zip(prompts, map(len, encoded), strict=True):
         if count + response_length > context:
             raise InputError(
                 f"{prompt.where}: the prompt's {count} tokens and an answer of {response_length} "

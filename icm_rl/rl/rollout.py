@@ -1,17 +1,22 @@
 """Sampling answers, and reading a model's log-probabilities off them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from trl.trainer.utils import selective_log_softmax_and_entropy
@@ -102,6 +107,22 @@ class InverseTransformSampling(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0)
 
 
+class HalfEnded(StoppingCriteria):
+    """Stops a batch when half of its answers have ended, so that the others go on without them.
+
+    Args:
+        ends: The tokens that end an answer, (ends,).
+        start: The length of the prompts.
+    """
+
+    def __init__(self, ends: torch.Tensor, start: int):
+        self.ends, self.start = ends, start
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
+        ended = torch.isin(input_ids[:, self.start :], self.ends).any(1)
+        return torch.full_like(ended, 2 * int(ended.sum()) >= len(ended))
+
+
 @torch.no_grad()
 def generate(
     model: PreTrainedModel,
@@ -111,10 +132,11 @@ def generate(
     temperature: float,
     noise: torch.Tensor | None = None,
     batch_size: int | None = None,
+    synced: bool = False,
 ) -> Rollout:
     """Samples an answer to each prompt, or takes the likeliest tokens at temperature 0.
 
-    Each answer stops at the end token; a batch stops with its longest answer.
+    Each answer stops at the end token; when half of a batch's answers have ended, they leave it.
 
     Args:
         model: The policy.
@@ -124,38 +146,66 @@ def generate(
         temperature: Sampling temperature.
         noise: ``sampling_noise`` of the prompts' episodes, where the temperature is above 0.
         batch_size: Answers generated at once, of prompts of similar length; all by default.
+        synced: Whether all processes must take each step together, as FSDP needs; answers that
+            have ended stay in their batch then.
     """
-    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
-    ends = end_tokens(model, tokenizer)
+    encoded = encode_prompts(tokenizer, prompts)
+    ends = torch.tensor(end_tokens(model, tokenizer), device=model.device)
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     responses: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
     for rows in torch.tensor(order).split(batch_size or len(prompts)):
         inputs = tokenizer.pad(
             {"input_ids": [encoded[row] for row in rows]}, padding_side="left", return_tensors="pt"
         ).to(model.device)
-        start = inputs["input_ids"].shape[1]
-        processors = LogitsProcessorList()
-        if temperature > 0:
-            processors.append(InverseTransformSampling(noise[rows], temperature, start))
-        sequences = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            logits_processor=processors,
-            generation_config=GenerationConfig(
-                max_new_tokens=max_new_tokens,
-                eos_token_id=ends,
-                pad_token_id=tokenizer.pad_token_id,
-                do_sample=False,
-            ),
+        sequences, attention_mask = inputs["input_ids"], inputs["attention_mask"]
+        cache, start = DynamicCache(config=model.config), sequences.shape[1]
+        config = GenerationConfig(
+            max_length=start + max_new_tokens,
+            eos_token_id=ends.tolist(),
+            pad_token_id=tokenizer.pad_token_id,
+            do_sample=False,
         )
-        for row, response in zip(rows, sequences[:, start:], strict=True):
-            responses[row] = response
+        while len(rows):
+            processors, criteria = LogitsProcessorList(), StoppingCriteriaList()
+            if temperature > 0:
+                processors.append(InverseTransformSampling(noise[rows], temperature, start))
+            if not synced:
+                criteria.append(HalfEnded(ends, start))
+            with _generating_by(model, config):
+                sequences = model.generate(
+                    input_ids=sequences,
+                    attention_mask=attention_mask,
+                    past_key_values=cache,
+                    logits_processor=processors,
+                    stopping_criteria=criteria,
+                    synced_gpus=synced,
+                )
+            found = sequences[:, start:]
+            for row, response in zip(rows, found, strict=True):
+                responses[row] = response
+            going = ~torch.isin(found, ends).any(1) & (found.shape[1] < max_new_tokens)
+            rows, sequences = rows[going.cpu()], sequences[going]
+            cache.batch_select_indices(going)
+            grown = sequences.shape[1] - attention_mask.shape[1]
+            attention_mask = pad(attention_mask[going], (0, grown), value=1)
     return as_rollout(tokenizer, encoded, responses, ends)
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Messages) -> list[int]:
-    """The tokens of a prompt, up to where the answer begins."""
-    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+@contextmanager
+def _generating_by(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """Has a model generate by these settings alone; where one is given, its own fill the gaps."""
+    own, model.generation_config = model.generation_config, config
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Messages]
+) -> list[list[int]]:
+    """The tokens of each prompt, up to where the answer begins."""
+    return tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=False)
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -169,25 +219,25 @@ def as_rollout(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[int]],
     responses: Sequence[torch.Tensor],
-    ends: Sequence[int],
+    ends: torch.Tensor,
 ) -> Rollout:
     """Prompts with the tokens that were generated after them, which may go on after the end."""
-    device = responses[0].device
-    is_end = [torch.isin(response, torch.tensor(ends, device=device)) for response in responses]
+    device = ends.device
+    is_end = [torch.isin(response, ends) for response in responses]
     ended = torch.stack([found.any() for found in is_end])
     responses = [
         response[: int(found.long().argmax()) + 1] if found.any() else response
         for response, found in zip(responses, is_end, strict=True)
     ]
     starts = [torch.tensor(prompt, device=device) for prompt in prompts]
-    pad = tokenizer.pad_token_id
+    padding = tokenizer.pad_token_id
 
     def padded(rows: Sequence[torch.Tensor], value: int, side: str) -> torch.Tensor:
         return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
 
     mask = padded([torch.ones_like(response) for response in responses], 0, "right")
     seen = padded([torch.ones_like(start) for start in starts], 0, "left")
-    tokens = [padded(starts, pad, "left"), padded(responses, pad, "right")]
+    tokens = [padded(starts, padding, "left"), padded(responses, padding, "right")]
     texts = [text.strip() for text in tokenizer.batch_decode(responses, skip_special_tokens=True)]
     return Rollout(torch.cat(tokens, 1), torch.cat([seen, mask], 1), mask, ended, texts)
 

@@ -11,7 +11,7 @@ from trl.generation.vllm_generation import VLLMGeneration
 from icm_rl.errors import InputError
 from icm_rl.reward.scorer import Messages
 from icm_rl.rl.config import PPOConfig
-from icm_rl.rl.rollout import Rollout, as_rollout, encode_prompt, end_tokens
+from icm_rl.rl.rollout import Rollout, as_rollout, encode_prompts, end_tokens
 
 
 class VLLMRollouts:
@@ -55,14 +55,13 @@ class VLLMRollouts:
         Raises:
             InputError: The server does not answer.
         """
-        encoded = [encode_prompt(self.tokenizer, prompt) for prompt in prompts]
+        encoded = encode_prompts(self.tokenizer, prompts)
         with vllm_errors():
             self.generation.sync_weights()
             _, answers, *_ = self.generation.generate(encoded, None, num_generations=1)
         responses = [torch.tensor(ids, device=self.policy.device) for ids in answers]
-        return as_rollout(
-            self.tokenizer, encoded, responses, end_tokens(self.policy, self.tokenizer)
-        )
+        ends = torch.tensor(end_tokens(self.policy, self.tokenizer), device=self.policy.device)
+        return as_rollout(self.tokenizer, encoded, responses, ends)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torch.distributed import HashStore
+from transformers import GenerationConfig
 
 from icm_rl.rl.models import PolicyWithValue
 from icm_rl.rl.prompts import prompt_indices
@@ -124,3 +126,34 @@ def test_prompts_come_in_fresh_permutations_wherever_one_starts():
     assert whole[:7] != whole[7:14]
     assert prompt_indices(7, 5, 10, seed=3) == whole[5:15]
     assert prompt_indices(7, 0, 21, seed=4) != whole
+
+
+def test_a_models_own_generation_config_changes_no_answer(model, tokenizer, monkeypatch):
+    plain = answers(model, tokenizer)
+    own = GenerationConfig(eos_token_id=2, repetition_penalty=3.0, cache_implementation="static")
+    monkeypatch.setattr(model, "generation_config", own)
+    assert answers(model, tokenizer).texts == plain.texts
+    assert model.generation_config is own
+
+
+def test_answers_that_ended_leave_their_batch(model, tokenizer):
+    batches: list[int] = []
+    asked = [model, tokenizer, PROMPTS * 4, 24, 1.0, sampling_noise(0, range(12), 24)]
+    with model.register_forward_pre_hook(
+        lambda *call: batches.append(len(call[2]["input_ids"])), with_kwargs=True
+    ):
+        rollout = generate(*asked)
+        leaving = list(batches)
+        batches.clear()
+        torch.distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+        synced = generate(*asked, synced=True)
+        torch.distributed.destroy_process_group()
+    going, expected = rollout.mask.sum(1).tolist(), []
+    for step in range(1, max(going) + 1):
+        expected.append(len(going))
+        if sum(length <= step for length in going) >= len(going) / 2:
+            going = [length for length in going if length > step]
+    assert len(set(expected)) > 2
+    assert leaving == expected
+    assert batches == [12] * len(expected)
+    assert synced.texts == rollout.texts
