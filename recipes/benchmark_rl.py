@@ -3,10 +3,10 @@
     make .venv-trl/ready
     python recipes/benchmark_rl.py --output_dir runs/benchmark_rl
 
-Every side trains the miniature on the same prompts by the same reward model (of the gold labels,
-in the policy's own chat format, which TRL's PPO needs), with the same batch, length of responses,
-epochs and seeds, in float32, each run a process of its own; the sides take turns. Seconds are those
-of the training, without loading; memory is the most that the whole process held.
+Every side trains the miniature on the same prompts by the same reward model (of the gold labels of
+5,000 pairs, in the policy's own chat format, which TRL's PPO needs), with the same batch, length of
+responses, epochs and seeds, in float32, each run a process of its own; the sides take turns.
+Seconds are those of the training, without loading; memory is the most that the whole process held.
 """
 
 import math
@@ -48,10 +48,10 @@ class BenchmarkConfig:
 
     seeds: int = field(default=3, metadata={"help": "How many seeds, counted from 0."})
     updates: int = field(
-        default=32, metadata={"help": "Updates of a run, each of 128 answers seen twice."}
+        default=16, metadata={"help": "Updates of a run, each of 128 answers seen twice."}
     )
     last_updates: int = field(
-        default=8, metadata={"help": "Updates at the end whose mean score is the final one."}
+        default=4, metadata={"help": "Updates at the end whose mean score is the final one."}
     )
     trl_python: str = field(
         default=".venv-trl/bin/python",
@@ -145,7 +145,8 @@ class Bench:
     def _train_reward_model(self) -> None:
         settings = yaml.safe_load((CONFIGS / "reward.yaml").read_text(encoding="utf-8"))
         del settings["chat_template_path"]
-        pairs = TASKS["preferences"].load(self.data / "preferences_train.jsonl")
+        settings["num_train_epochs"] = 1
+        pairs = TASKS["preferences"].load(self.data / "preferences_5000.jsonl")
         write_preferences(pairs, self.data)
         settings["preferences"] = str(self.data / "preferences_gold.jsonl")
         settings["output_dir"] = str(self.folder / "reward")
