@@ -12,6 +12,10 @@ LAUNCHES = {
     "DDP": (*ACCELERATE, "--multi_gpu", "--num_machines", 1, "--dynamo_backend", "no"),
     "zero2": (*ACCELERATE, "--config_file", CONFIGS / "accelerate" / "zero2.yaml"),
     "zero3": (*ACCELERATE, "--config_file", CONFIGS / "accelerate" / "zero3.yaml"),
+    "fsdp2": (
+        *(*ACCELERATE, "--config_file", CONFIGS / "accelerate" / "fsdp2.yaml"),
+        ROOT / "tests" / "fsdp_on_cpu.py",
+    ),
 }
 
 

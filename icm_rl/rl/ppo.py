@@ -122,6 +122,11 @@ class PPO:
             config.lr_scheduler_type, optimizer, round(config.warmup_ratio * steps), steps
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.is_fsdp = accelerator.distributed_type == DistributedType.FSDP
+        if self.is_fsdp:  # it takes the first module that runs for the root, so not the policy
+            with torch.no_grad():
+                token = torch.ones(1, 2, dtype=torch.long, device=accelerator.device)
+                self.model(token, token, 1, config.temperature)
         self.reference = reference and prepare_reference(reference, accelerator)
         accelerator.register_for_checkpointing(self.scheduler)
         own = accelerator.unwrap_model(self.model).policy
@@ -255,7 +260,7 @@ class PPO:
                 config.temperature,
                 sampling_noise(config.seed, episodes, config.response_length),
                 config.generation_batch_size,
-                self.accelerator.distributed_type == DistributedType.FSDP,
+                self.is_fsdp,
             )
 
     def _paid(
