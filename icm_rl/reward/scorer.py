@@ -99,6 +99,8 @@ class RewardScorer:
     def score(self, conversations: Sequence[Messages]) -> list[float]:
         """The reward of each conversation, which ends in the assistant's answer."""
         device = next(self.model.parameters()).device
+        if not conversations:
+            return []
         encoded = self.tokenizer.apply_chat_template(conversations, return_dict=False)
         rewards = [0.0] * len(encoded)
         for batch in self._batches(encoded):

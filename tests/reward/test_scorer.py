@@ -22,6 +22,7 @@ def test_batched_scores_equal_single_forward_passes(reward_model):
         with torch.no_grad():
             alone = scorer.model(torch.tensor([ids])).logits[0, 0].item()
         assert score == pytest.approx(alone, abs=1e-4)
+    assert scorer.score([]) == []  # of fewer rows than processes, some have none
 
 
 def test_text_and_messages_are_the_same_preference(tmp_path):
