@@ -48,7 +48,7 @@ class BenchmarkConfig:
 
     seeds: int = field(default=3, metadata={"help": "How many seeds, counted from 0."})
     updates: int = field(
-        default=16, metadata={"help": "Updates of a run, each of 128 answers seen twice."}
+        default=12, metadata={"help": "Updates of a run, each of 128 answers seen twice."}
     )
     last_updates: int = field(
         default=4, metadata={"help": "Updates at the end whose mean score is the final one."}
