@@ -19,9 +19,11 @@ def _svg(figure: Figure, title: str) -> str:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def _figure(columns: int = 1, height: float = 2.7, width: float = 5.2):
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+def _figure(panels: int = 1, height: float = 2.7, width: float = 5.2):
+    """Panels of that size in inches, at most three a row."""
+    rows, columns = -(-panels // 3), min(panels, 3)
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, 1 + panel) for panel in range(panels)]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
@@ -97,13 +99,13 @@ def curves(
     panels: Mapping[str, Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]],
     xlabels: Sequence[str],
 ) -> str:
-    """Panels side by side; in each, every name's runs as thin lines and their mean as a thick one.
+    """Panels, three a row; in each, every name's runs as thin lines and their mean as a thick one.
 
     Args:
         panels: Each panel's title, and in it each name's runs, (x, y) each, of equal lengths.
         xlabels: What the panels' x axes show.
     """
-    figure, axes = _figure(len(panels), 3.0, 3.6 * len(panels))
+    figure, axes = _figure(len(panels), 3.0, 3.6)
     for axis, xlabel, (title, names) in zip(axes, xlabels, panels.items(), strict=True):
         for color, (name, runs) in zip(_CYCLE, names.items(), strict=False):
             for x, y in runs:
