@@ -37,8 +37,11 @@ class LabelsConfig:
     ppo_config: str = field(
         default="recipes/configs/miniature/ppo.yaml", metadata={"help": "Settings of PPO."}
     )
+    total_episodes: int = field(
+        default=2048, metadata={"help": "Answers that each assistant is trained on."}
+    )
     eval_steps: int = field(
-        default=8, metadata={"help": "Updates between two scorings of the policy."}
+        default=2, metadata={"help": "Updates between two scorings of the policy."}
     )
     output_dir: str = field(
         default="runs/labels", metadata={"help": "Folder for the runs, the table and the picture."}
@@ -46,7 +49,7 @@ class LabelsConfig:
 
     def __post_init__(self) -> None:
         require_given(self, "chains")
-        require_at_least(self, eval_steps=1)
+        require_at_least(self, total_episodes=1, eval_steps=1)
         for chain in map(Path, self.chains):
             if not all((chain / name).exists() for name in ("report.json", "reward/human")):
                 raise InputError(
@@ -92,7 +95,8 @@ def _train(config: LabelsConfig, chain: Path, folder: Path, name: str, seed: int
         *("--rewards", chain / "reward" / name),
         *(f"{reference}=0@{subset}" for subset in subsets),
         *("--prompts", chain / "data" / "prompts.jsonl", "--eval_prompts", watched),
-        *("--eval_steps", config.eval_steps, "--output_dir", folder),
+        *("--total_episodes", config.total_episodes, "--eval_steps", config.eval_steps),
+        *("--output_dir", folder),
     ]
     print(f"\nseed {seed}, {LABELS[name]}", file=sys.stderr, flush=True)
     done = subprocess.run(list(map(str, command)), check=False)

@@ -62,9 +62,7 @@ def test_one_word_takes_grpo_in_the_place_of_ppo(whole):
 
 def test_two_assistants_are_compared_over_training(whole, tmp_path):
     folder, _ = whole
-    ppo = yaml.safe_load((folder.parent / "ppo.yaml").read_text())
-    (tmp_path / "ppo.yaml").write_text(yaml.safe_dump({**ppo, "total_episodes": 128}))
-    flags = ("--ppo_config", tmp_path / "ppo.yaml", "--eval_steps", 2)
+    flags = ("--ppo_config", folder.parent / "ppo.yaml", "--total_episodes", 128)
     done = run("recipes/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out")
     before = json.loads((folder / "policy" / "ppo" / "metrics.json").read_text())["before"]
     finals = {}
