@@ -123,7 +123,7 @@ class PPO:
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.is_fsdp = accelerator.distributed_type == DistributedType.FSDP
-        if self.is_fsdp:  # it takes the first module that runs for the root, so not the policy
+        if self.is_fsdp:  # the first module that runs becomes its root: the whole, not the policy
             with torch.no_grad():
                 token = torch.ones(1, 2, dtype=torch.long, device=accelerator.device)
                 self.model(token, token, 1, config.temperature)
