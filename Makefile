@@ -1,5 +1,6 @@
 VENV := .venv
 VLLM := .venv-vllm
+REWARDBENCH := .venv-rewardbench
 TRL := .venv-trl
 PYTHON := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
@@ -10,8 +11,9 @@ export TOKENIZERS_PARALLELISM := false
 demo: $(VENV)/ready
 	$(PYTHON) recipes/pipeline.py --config recipes/configs/miniature.yaml
 
-# Lint and all tests; those of the server engine run a vLLM server on the CPU.
+# Lint and all tests; some run a vLLM server on the CPU and the rewardbench package, if it installs.
 test: check $(VLLM)/ready
+	-$(MAKE) $(REWARDBENCH)/ready
 	$(PYTHON) -m pytest
 
 check: $(VENV)/ready
@@ -31,6 +33,12 @@ $(VLLM)/ready: tests/engines/vllm-constraints.txt
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# The rewardbench package from PyPI, which gives RewardBench's own results.
+$(REWARDBENCH)/ready: tests/rewardbench/rewardbench-constraints.txt
+	python3 -m venv $(REWARDBENCH)
+	$(REWARDBENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c $< torch setuptools rewardbench
+	touch $@
+
 # TRL 1.12.0, the last with a PPO, for recipes/benchmark_rl.py.
 $(TRL)/ready: constraints.txt
 	python3 -m venv $(TRL)
@@ -39,4 +47,4 @@ $(TRL)/ready: constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(TRL) runs
+	rm -rf $(VENV) $(VLLM) $(REWARDBENCH) $(TRL) runs

@@ -1,10 +1,11 @@
-"""Score a policy's answers to RewardBench's prompts by a reference reward model.
+"""Score policies' answers to RewardBench's prompts by reference reward models.
 
-    accelerate launch eval/policy.py --model DIR --baseline DIR --reference_reward_model DIR \\
+    python eval/policy.py --model DIR [DIR …] --baseline DIR --reference_reward_model DIR [DIR …] \\
         --benchmark FILE --output_dir DIR
 
-Both policies answer the same prompts. Reported by section and overall: the mean reward of each and
-the share of prompts on which the policy's answer scores higher than the baseline's.
+All policies answer the same prompts, those that they answered before from a folder of answers.
+Reported by section and overall: the mean reward of each, and against the baseline the share of
+prompts on which its answer scores higher.
 """
 
 import time
@@ -12,55 +13,46 @@ import time
 from icm_rl.errors import run
 from icm_rl.files import open_stage, write_json, write_jsonl
 from icm_rl.miniature.world import World
-from icm_rl.models import (
-    default_device,
-    load_causal_lm,
-    load_tokenizer,
-    process_state,
-    resolve,
-)
+from icm_rl.models import process_state
 from icm_rl.reward.scorer import RewardScorer
+from icm_rl.rewardbench.answers import answer_prompts
 from icm_rl.rewardbench.benchmark import load_benchmark
-from icm_rl.rewardbench.policy import PolicyEvaluationConfig, answer_prompts, compare_policies
+from icm_rl.rewardbench.policy import (
+    PolicyEvaluationConfig,
+    evaluate_policies,
+    policies_table,
+    score_answers,
+)
 from icm_rl.settings import parse
 
 
 def main() -> None:
     (config,) = parse([PolicyEvaluationConfig])
     state = process_state()
-    rows = load_benchmark(config.benchmark)
+    benchmark = load_benchmark(config.benchmark)
     accepts = None if config.world_seed is None else World(config.world_seed).accepts
-    scorer = RewardScorer.load(
-        config.reference_reward_model, config.dtype, trust_remote_code=config.trust_remote_code
-    )
-    names = ("model", "baseline", "reference_reward_model", "benchmark")
-    inputs = {name: resolve(getattr(config, name)) for name in names}
-    settings = {
-        name: getattr(config, name)
-        for name in ("response_length", "temperature", "batch_size", "world_seed", "seed", "dtype")
+    scorers = {
+        name: RewardScorer.load(name, config.dtype, config.batch_tokens, config.trust_remote_code)
+        for name in config.reference_reward_model
     }
     with state.main_process_first():
-        stage = open_stage(config.output_dir, settings, inputs)
+        stage = open_stage(config.output_dir, config.settings(), config.inputs())
     if stage.complete:
         state.print(f"{config.output_dir}: complete, nothing to do")
         return
     start = time.monotonic()
-    answers = {}
-    for role, name in (("before", config.baseline), ("after", config.model)):
-        tokenizer = load_tokenizer(name, config.trust_remote_code, chat=True)
-        model = load_causal_lm(name, config.dtype, config.trust_remote_code).to(default_device())
-        prompts = [row.prompt for row in rows]
-        answers[role] = answer_prompts(f"answers {role}", model, tokenizer, prompts, config)
-    metrics, table = compare_policies(rows, answers["before"], answers["after"], scorer, accepts)
+    prompts = [row.messages for row in benchmark.rows]
+    answers = {name: answer_prompts(name, prompts, config) for name in config.policies}
+    rewards = {
+        name: score_answers(name, scorer, benchmark, answers) for name, scorer in scorers.items()
+    }
     if not state.is_main_process:
         return
+    metrics, rows = evaluate_policies(config, benchmark, answers, rewards, accepts)
     metrics["seconds"] = round(time.monotonic() - start, 2)
-    write_jsonl(stage.folder / "answers.jsonl", table)
+    write_jsonl(stage.folder / "answers.jsonl", rows)
     write_json(stage.metrics, metrics)
-    for role in ("before", "after"):
-        for name, value in metrics[role].items():
-            print(f"{role:>8} {name:>18}  {value['mean']:8.4f}")
-    print(f"{'win_rate':>27}  {metrics['win_rate']['mean']:8.4f}")
+    print(policies_table(metrics))
 
 
 if __name__ == "__main__":

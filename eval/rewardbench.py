@@ -1,48 +1,60 @@
-"""Score a reward model on RewardBench: accuracy by subset, by section and overall.
+"""Score what prefers answers on RewardBench 1 or 2: by subset, by section and overall.
 
-    accelerate launch eval/rewardbench.py --reward_model DIR --benchmark FILE --output_dir DIR
+    python eval/rewardbench.py --reward_model DIR --benchmark FILE --output_dir DIR
+    python eval/rewardbench.py --policy DIR --reference DIR …           # a DPO policy's reward
+    python eval/rewardbench.py --judge NAME …                           # a model that is asked
 
-A row is right when the chosen answer scores higher than the rejected one. Section scores weight
-their subsets by the official counts; the score is the mean of the sections.
+Section scores weight their subsets by the official counts; the score is the mean of the sections.
+A run that was killed is continued by the same command; a complete one prints its table again.
 """
 
 import time
+from pathlib import Path
 
 from icm_rl.errors import run
-from icm_rl.files import open_stage, write_json, write_jsonl
+from icm_rl.files import open_stage, read_json, write_json
 from icm_rl.models import process_state
-from icm_rl.reward.scorer import RewardScorer
-from icm_rl.rewardbench.benchmark import load_benchmark
-from icm_rl.rewardbench.reward_model import RewardBenchConfig, evaluate_reward_model
+from icm_rl.rewardbench.export import write_rewardbench_files
+from icm_rl.rewardbench.reward_model import (
+    RewardBenchConfig,
+    benchmark_of,
+    evaluate,
+    load_preference,
+    read_scores,
+    results_table,
+    score_benchmark,
+    write_scores,
+)
 from icm_rl.settings import parse
 
 
 def main() -> None:
     (config,) = parse([RewardBenchConfig])
     state = process_state()
-    rows = load_benchmark(config.benchmark)
-    inputs = {"reward_model": config.reward_model, "benchmark": config.benchmark}
-    scorer = RewardScorer.load(
-        config.reward_model, config.dtype, config.batch_tokens, config.trust_remote_code
-    )
+    benchmark = benchmark_of(config)
+    baseline = read_scores(config.baseline, benchmark) if config.baseline else None
+    scored = (Path(config.output_dir) / "scores.parquet").exists()
+    preference = None if scored else load_preference(config, benchmark)
     with state.main_process_first():
-        stage = open_stage(config.output_dir, {"dtype": config.dtype}, inputs)
-    if stage.complete:
-        state.print(f"{config.output_dir}: complete, nothing to do")
-        return
-    start = time.monotonic()
-    metrics, scored = evaluate_reward_model(scorer, rows)
+        stage = open_stage(config.output_dir, config.settings(), config.inputs())
+    if scored:
+        scores = read_scores(stage.folder, benchmark)
+        times = read_json(stage.metrics)["time"] if stage.complete else {}
+    else:
+        start = time.monotonic()
+        scores = score_benchmark(preference, benchmark, stage.folder)
+        seconds = time.monotonic() - start
+        times = {"seconds": seconds, "rows_per_second": len(scores) / seconds}
     if not state.is_main_process:
         return
-    metrics["seconds"] = round(time.monotonic() - start, 2)
-    write_jsonl(stage.folder / "scores.jsonl", scored)
-    write_json(stage.metrics, metrics)
-    for name, value in {
-        **metrics["subsets"],
-        **metrics["sections"],
-        "score": metrics["score"],
-    }.items():
-        print(f"{name:>22}  {value:6.2f}")
+    metrics = evaluate(benchmark, scores, bool(config.judge), baseline)
+    if not scored:
+        write_rewardbench_files(config, preference, benchmark, scores, metrics["subsets"])
+        write_scores(stage.folder, benchmark, scores)
+    write_json(stage.metrics, {**metrics, "time": times})
+    for path in stage.folder.glob("partial-*.jsonl"):
+        path.unlink()
+    print(results_table(metrics))
 
 
 if __name__ == "__main__":

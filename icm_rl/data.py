@@ -42,6 +42,19 @@ class Row:
             raise InputError(f"{self.where}: the field '{field}' must be text, not {value!r}")
         return str(value)
 
+    def texts(self, field: str) -> list[str]:
+        """The field's value, which must be a list of texts, at least one.
+
+        Raises:
+            InputError: The field is missing or holds something else.
+        """
+        value = self[field]
+        if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
+            return value
+        raise InputError(
+            f"{self.where}: the field '{field}' must be a list of texts, not {value!r}"
+        )
+
     def number(self, field: str) -> float:
         """The field's value, which must be a finite number.
 

@@ -3,10 +3,13 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow
+from pyarrow import parquet
 
 from icm_rl.errors import InputError
 
@@ -30,6 +33,14 @@ def write_json(path: str | Path, value: Any) -> None:
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line, whole or not at all."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_parquet(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows of the same fields as a Parquet file, whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
+    temporary.replace(path)
 
 
 def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -66,11 +77,15 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
 
 
-def fingerprint(path: str | Path) -> str:
+def fingerprint(path: str | Path, whole: bool = False) -> str:
     """A hash of a file or of a model's directory.
 
-    A file of up to 32 MiB counts by its content, a larger one (a shard of weights) by its size.
     A path that is neither (a name on the Hub) stands for itself.
+
+    Args:
+        path: The file or directory.
+        whole: Whether files of more than 32 MiB (shards of weights) count by their content too, not
+            by their size alone; reading them takes time.
     """
     path = Path(path)
     if not path.exists():
@@ -80,8 +95,10 @@ def fingerprint(path: str | Path) -> str:
         if file.is_file():
             size = file.stat().st_size
             digest.update(f"{file.relative_to(path)} {size}".encode())
-            if size <= _WHOLE_FILE_BYTES:
-                digest.update(file.read_bytes())
+            if whole or size <= _WHOLE_FILE_BYTES:
+                with file.open("rb") as content:
+                    while block := content.read(2**20):
+                        digest.update(block)
     return digest.hexdigest()[:16]
 
 

@@ -55,7 +55,7 @@ class Progress:
             unit=self.unit,
             initial=self.initial,
             postfix=numbers,
-            bar_format="{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} "
+            bar_format="{desc} {percentage:.0f}% {n_fmt}/{total_fmt} "
             "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
         )
         print(meter, file=sys.stderr, flush=True)

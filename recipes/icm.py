@@ -19,17 +19,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils.other import get_free_port
 from torch.multiprocessing import ProcessExitedException, get_context, spawn
-from transformers.utils import is_bitsandbytes_available
-from trl import ModelConfig, get_quantization_config
 
-from icm_rl.engines import Engine, LocalEngine
+from icm_rl.engines.loading import load_engine
 from icm_rl.errors import InputError, quiet_libraries, run
 from icm_rl.files import open_stage
 from icm_rl.icm.config import IcmConfig, stage_settings
 from icm_rl.icm.labeling import label_dataset, plan_pools
-from icm_rl.models import load_causal_lm, load_config, load_tokenizer, resolve
+from icm_rl.models import resolve
 from icm_rl.settings import parse
-from icm_rl.tasks import Task
 
 
 def main() -> None:
@@ -68,7 +65,7 @@ def label(config: IcmConfig) -> None:
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     task = config.configured_task
     data = task.load(config.source, config.limit)
-    engine = load_engine(config, task, accelerator)
+    engine = load_engine(config.model, list(task.labels.values()), config)
     pools = plan_pools(data, engine, config)
     inputs = {"data": str(config.source), "model": resolve(config.model)}
     with accelerator.main_process_first():
@@ -80,58 +77,6 @@ def label(config: IcmConfig) -> None:
     for name, value in metrics.items():
         print(f"{name:>28}  {value if not isinstance(value, float) else round(value, 4)}")
     accelerator.end_training()
-
-
-def load_engine(config: IcmConfig, task: Task, accelerator: Accelerator) -> Engine:
-    """The model in this process, or the connection to a server."""
-    tokenizer = load_tokenizer(config.model, config.trust_remote_code)
-    labels = list(task.labels.values())
-    if config.server:
-        try:
-            from icm_rl.engines.server import ServerConfig, ServerEngine
-        except ImportError:
-            raise InputError(
-                "--server needs the extra 'server': pip install icm_rl[server]"
-            ) from None
-        settings = ServerConfig(
-            config.server[accelerator.process_index % len(config.server)],
-            config.server_kind,
-            config.served_model,
-            config.top_logprobs,
-            config.concurrency,
-            config.request_timeout,
-            config.request_retries,
-        )
-        return ServerEngine(
-            settings,
-            tokenizer,
-            labels,
-            load_config(config.model, config.trust_remote_code).max_position_embeddings,
-            config.cache_tokens,
-        )
-    quantisation = None
-    if config.load_in_8bit or config.load_in_4bit:
-        if not is_bitsandbytes_available():
-            raise InputError(
-                "--load_in_8bit and --load_in_4bit need the extra 'quantized': pip install "
-                "icm_rl[quantized]"
-            )
-        dtype = config.dtype
-        if dtype == "auto":
-            dtype = load_config(config.model, config.trust_remote_code).dtype
-        quantisation = get_quantization_config(
-            ModelConfig(
-                dtype=dtype, load_in_8bit=config.load_in_8bit, load_in_4bit=config.load_in_4bit
-            )
-        )
-    model = load_causal_lm(
-        config.model,
-        config.dtype,
-        config.trust_remote_code,
-        device_map=config.device_map or accelerator.device,
-        quantization_config=quantisation,
-    )
-    return LocalEngine(model, tokenizer, labels, config.cache_tokens)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from icm_rl.errors import InputError, run
 from icm_rl.files import read_json, write_jsonl, write_text
 from icm_rl.report.plots import curves
 from icm_rl.report.table import mean_and_deviation
-from icm_rl.rewardbench.benchmark import load_benchmark, section_scores
+from icm_rl.rewardbench.benchmark import load_benchmark
 from icm_rl.settings import parse, require_at_least, require_given
 
 LABELS = {"human": "by human labels", "icm": "by ICM labels"}
@@ -87,9 +87,9 @@ def _train(config: LabelsConfig, chain: Path, folder: Path, name: str, seed: int
     """PPO against one reward model, watched by that of the gold labels."""
     benchmark = load_benchmark(chain / "data" / "benchmark.jsonl")
     watched = folder.parent / "benchmark_prompts.jsonl"
-    write_jsonl(watched, ({"prompt": row.prompt, "source": row.subset} for row in benchmark))
+    write_jsonl(watched, ({"prompt": row.prompt, "source": row.subset} for row in benchmark.rows))
     reference = chain / "reward" / "gold"
-    subsets = dict.fromkeys(row.subset for row in benchmark)
+    subsets = dict.fromkeys(row.subset for row in benchmark.rows)
     command = [
         *(sys.executable, "recipes/ppo.py", "--config", config.ppo_config, "--seed", seed),
         *("--rewards", chain / "reward" / name),
@@ -106,8 +106,9 @@ def _train(config: LabelsConfig, chain: Path, folder: Path, name: str, seed: int
 
 def _curve(chain: Path, folder: Path) -> Curve:
     """The policy's scores over training, from the base model's on."""
-    before = read_json(next((chain / "policy").glob("*/metrics.json")))["before"]
-    episodes, scores = [0], [before["reference_reward"]["sections"]]
+    before = read_json(chain / "report.json")["policy"]["sections"]["before"]
+    benchmark = load_benchmark(chain / "data" / "benchmark.jsonl")
+    episodes, scores = [0], [before["reference_reward"]]
     prefix = f"eval/rewards/{chain / 'reward' / 'gold'}@"
     for record in (row.values for row in read_rows(folder / "history.jsonl")):
         by_subset = {
@@ -117,7 +118,7 @@ def _curve(chain: Path, folder: Path) -> Curve:
         }
         if by_subset:
             episodes.append(record["episode"])
-            scores.append(section_scores(by_subset))
+            scores.append(benchmark.section_scores(by_subset))
     sections = {name: [at[name] for at in scores] for name in scores[0]}
     return episodes, {ALL: [mean(at.values()) for at in scores], **sections}
 

@@ -4,6 +4,7 @@ import math
 from itertools import product
 
 import pytest
+from datasets import load_dataset
 
 from tests.conftest import LAUNCH, ROOT, rows, run
 
@@ -86,12 +87,22 @@ def test_two_processes_evaluate_as_one(data, reward_model, tmp_path):
     policy += ("--model", "miniature", "--reference_reward_model", reward_model)
     for launched, folder in ((LAUNCH, tmp_path / "one"), (LAUNCHES["zero3"], tmp_path / "two")):
         run(*launched, "eval/rewardbench.py", "--reward_model", reward_model, *read, folder / "rm")
-        run(*launched, *policy, *read, folder / "policy")
-    for name in ("rm/scores.jsonl", "policy/answers.jsonl"):
-        one, two = rows(tmp_path / "one" / name), rows(tmp_path / "two" / name)
-        assert len(one) == len(two) == 21
-        for expected, found in zip(one, two, strict=True):
-            assert found == pytest.approx(expected, abs=1e-5)
+        run(*launched, *policy, *read, folder / "policy", "--answers_dir", folder / "answers")
+    one, two = (
+        [
+            *load_dataset("parquet", data_files=str(folder / "rm" / "scores.parquet"))["train"],
+            *(
+                {"id": row["id"], "text": answer["text"]} | answer["rewards"]
+                for row in rows(folder / "policy" / "answers.jsonl")
+                for answer in row["answers"].values()
+            ),
+        ]
+        for folder in (tmp_path / "one", tmp_path / "two")
+    )
+    assert len(one) == len(two) == 2 * 21
+    for expected, found in zip(one, two, strict=True):
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, abs=1e-5)
 
 
 def test_a_process_ends_well_while_a_thread_of_gloo_still_drops_its_tensors(tmp_path):

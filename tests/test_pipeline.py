@@ -12,13 +12,13 @@ SMALL = {
     "reward.yaml": {"num_train_epochs": 1, "save_steps": 2},
     "ppo.yaml": {"total_episodes": 384, "save_steps": 1, "num_mini_batches": 1},
     "grpo.yaml": {"max_steps": 8, "per_device_train_batch_size": 16, "num_generations": 4},
-    "policy.yaml": {},
 }
 
 
 def config(folder):
     flags = []
-    for name, changes in SMALL.items():
+    answers = {"answers_dir": str(folder / "answers")}
+    for name, changes in {**SMALL, "policy.yaml": answers}.items():
         settings = yaml.safe_load((ROOT / "recipes/configs/miniature" / name).read_text())
         (folder / name).write_text(yaml.safe_dump({**settings, **changes}))
         flags += [f"--{name.removesuffix('.yaml')}_config", folder / name]
@@ -64,7 +64,7 @@ def test_two_assistants_are_compared_over_training(whole, tmp_path):
     folder, _ = whole
     flags = ("--ppo_config", folder.parent / "ppo.yaml", "--total_episodes", 128)
     done = run("recipes/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out")
-    before = json.loads((folder / "policy" / "ppo" / "metrics.json").read_text())["before"]
+    before = json.loads((folder / "report.json").read_text())["policy"]["sections"]["before"]
     finals = {}
     for name in ("human", "icm"):
         records = rows(tmp_path / "out" / "seed-0" / name / "history.jsonl")
@@ -76,7 +76,7 @@ def test_two_assistants_are_compared_over_training(whole, tmp_path):
         finals[name] = sum(w * s for w, s in zip(weights, scores, strict=True)) / sum(weights)
     [line] = [line for line in done.stdout.splitlines() if line.startswith("| Reasoning")]
     better = max(finals, key=finals.get)
-    start = before["reference_reward"]["sections"]["Reasoning"]
+    start = before["reference_reward"]["Reasoning"]
     reached = 0 if start >= min(finals.values()) else 128
     assert line == (
         f"| Reasoning | {finals['human']:.2f} | {finals['icm']:.2f} "

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from icm_rl.data import Source
+from icm_rl.engines.loading import EngineConfig
 from icm_rl.errors import InputError
 from icm_rl.icm.finetune import FinetuneConfig
 from icm_rl.icm.folds import FoldsConfig
@@ -13,7 +14,6 @@ from icm_rl.settings import require_at_least
 from icm_rl.tasks import TASKS, Task, configured
 
 Method = Literal["search", "folds"]
-ServerKind = Literal["vllm", "openai"]
 
 _LEAST = {
     "initial_examples": 1,
@@ -24,14 +24,11 @@ _LEAST = {
     "num_train_epochs": 1,
     "train_batch_size": 1,
     "lora_r": 0,
-    "top_logprobs": 1,
-    "concurrency": 1,
-    "request_retries": 0,
 }
 
 
 @dataclass
-class IcmConfig:
+class IcmConfig(EngineConfig):
     """Stage 1: labels for a data set, found by Internal Coherence Maximization."""
 
     method: Method = field(
@@ -168,67 +165,21 @@ class IcmConfig:
         },
     )
     seed: int = field(default=0, metadata={"help": "Decides pools, initial labels and sampling."})
-    dtype: str = field(
-        default="auto", metadata={"help": "The model's number type: auto, float32, bfloat16, …"}
-    )
-    load_in_8bit: bool = field(
-        default=False, metadata={"help": "Quantise the model to 8 bits (bitsandbytes)."}
-    )
-    load_in_4bit: bool = field(
-        default=False, metadata={"help": "Quantise the model to 4 bits (bitsandbytes)."}
-    )
     processes: int = field(
         default=1,
         metadata={"help": "Processes on this machine that share out the searches, or the folds."},
     )
-    device_map: str | None = field(
-        default=None, metadata={"help": "'auto' spreads a large model over this machine's GPUs."}
-    )
-    server: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Ask an OpenAI-compatible server instead of a model in this process: its "
-            "address, ending in /v1; several are asked by as many processes. --model then gives "
-            "the tokenizer."
-        },
-    )
-    server_kind: ServerKind = field(
-        default="vllm",
-        metadata={"help": "'vllm' exchanges token ids; 'openai' text, as any compatible server."},
-    )
-    served_model: str | None = field(
-        default=None, metadata={"help": "The model's name on the server; by default its first."}
-    )
-    top_logprobs: int = field(
-        default=20, metadata={"help": "Log-probabilities that the server returns of a position."}
-    )
-    concurrency: int = field(default=64, metadata={"help": "Requests under way at a time."})
-    request_timeout: float = field(
-        default=600.0, metadata={"help": "Seconds to wait for one of the server's answers."}
-    )
-    request_retries: int = field(
-        default=20, metadata={"help": "How often a failed request is sent again."}
-    )
-    cache_tokens: int = field(
-        default=200_000,
-        metadata={"help": "Tokens in the key-value cache; of a server, those that it keeps."},
-    )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Let the model's repository run its own code."}
-    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_at_least(self, **_LEAST)
         self.processes = max(self.processes, len(self.server or ()))
-        if self.server and (self.method == "folds" or self.iterative):
+        trains = self.method == "folds" or self.iterative
+        if self.server and trains:
             raise InputError(
                 "--method folds and --iterative train the model, which a --server cannot; drop one"
             )
-
-        if self.load_in_8bit and self.load_in_4bit:
-            raise InputError("--load_in_8bit and --load_in_4bit exclude each other; drop one")
-        quantised = self.load_in_8bit or self.load_in_4bit
-        if quantised and (self.method == "folds" or self.iterative):
+        if (self.load_in_8bit or self.load_in_4bit) and trains:
             raise InputError(
                 "--method folds and --iterative train the model's weights, which are fixed when "
                 "quantised; drop --load_in_8bit or --load_in_4bit"

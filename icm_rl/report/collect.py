@@ -89,14 +89,19 @@ def collect(folder: str | Path, rl: str) -> dict[str, Any]:
 
 
 def _policy(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The last policy and the baseline, by the first reward model."""
+    model, last = metrics["reference_reward_models"][0], list(metrics["policies"])[-1]
     report: dict[str, Any] = {"prompts": metrics["prompts"], "sections": {}}
-    for role in ("before", "after"):
-        report[role] = {name: table["mean"] for name, table in metrics[role].items()}
-        report["sections"][role] = {
-            name: table["sections"] for name, table in metrics[role].items()
-        }
-    report["win_rate"] = metrics["win_rate"]["mean"]
-    report["sections"]["win_rate"] = metrics["win_rate"]["sections"]
+    for role, name in (("before", metrics["baseline"]), ("after", last)):
+        found = metrics["policies"][name]
+        tables = {"reference_reward": found["reward"][model], "length": found["length"]}
+        if "gold_rate" in found:
+            tables["gold_rate"] = found["gold_rate"]
+        report[role] = {key: table["mean"] for key, table in tables.items()}
+        report["sections"][role] = {key: table["sections"] for key, table in tables.items()}
+    won = metrics["policies"][last]["win_rate"][model]
+    report["win_rate"] = won["mean"]
+    report["sections"]["win_rate"] = won["sections"]
     return report
 
 

@@ -241,11 +241,11 @@ def _answers(answers: Sequence[Mapping[str, Any]], per_section: int = 12) -> str
     rows = []
     for answer in answers[::step][:per_section]:
         cells = [f"<td>{escape(answer['prompt'])}</td>"]
-        for role in ("before", "after"):
-            accepted = answer.get(f"accepted_{role}")
-            mark = {True: "yes", False: "no"}.get(accepted, "")
-            cells.append(f'<td class="{mark}">{escape(answer[role])}</td>')
-            cells.append(f'<td class="n">{answer[f"reward_{role}"]:.2f}</td>')
+        for given in answer["answers"].values():
+            mark = {True: "yes", False: "no"}.get(given.get("accepted"), "")
+            reward = next(iter(given["rewards"].values()))
+            cells.append(f'<td class="{mark}">{escape(given["text"])}</td>')
+            cells.append(f'<td class="n">{reward:.2f}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return (
         "<h2>5. Answers</h2><p>Every so many-th prompt of the benchmark. Green: accepted by the "

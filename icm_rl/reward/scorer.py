@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from transformers import (
 
 from icm_rl.errors import InputError
 from icm_rl.models import default_device, first_line, load_tokenizer, resolve
+from icm_rl.reward.batching import Group, can_share_prefixes, common_prefix, forward_groups
 
 Messages = list[dict[str, str]]
 
@@ -95,38 +97,41 @@ class RewardScorer:
         model.config.pad_token_id = tokenizer.pad_token_id
         return cls(model.to(device or default_device()), tokenizer, batch_tokens)
 
-    @torch.no_grad()
     def score(self, conversations: Sequence[Messages]) -> list[float]:
         """The reward of each conversation, which ends in the assistant's answer."""
-        device = next(self.model.parameters()).device
-        if not conversations:
-            return []
-        encoded = self.tokenizer.apply_chat_template(conversations, return_dict=False)
-        rewards = [0.0] * len(encoded)
-        for batch in self._batches(encoded):
-            inputs = self.tokenizer.pad(
-                {"input_ids": [encoded[index] for index in batch]},
-                padding_side="right",
-                return_tensors="pt",
-            ).to(device)
-            logits = self.model(**inputs).logits[:, 0].float()  # (batch,)
-            for index, reward in zip(batch, logits.tolist(), strict=True):
-                rewards[index] = reward
-        return rewards
+        scored = self.score_groups([[messages] for messages in conversations])
+        return [rewards[0] for rewards in scored]
 
-    def _batches(self, encoded: Sequence[list[int]]) -> list[list[int]]:
-        """Indices of which none is a quarter shorter than the longest of its batch.
+    @torch.no_grad()
+    def score_groups(self, groups: Sequence[Sequence[Messages]]) -> list[list[float]]:
+        """The rewards of each group's conversations.
 
-        Each batch, padded, fits ``batch_tokens``.
+        What a group's conversations begin with, the prompt, is computed once, where the model is a
+        causal one with full attention.
         """
-        batches: list[list[int]] = []
-        for index in sorted(range(len(encoded)), key=lambda i: -len(encoded[i])):
-            longest = len(encoded[batches[-1][0]]) if batches else 0
-            full = longest * (len(batches[-1]) + 1) > self.batch_tokens if batches else True
-            if full or len(encoded[index]) < 0.75 * longest:
-                batches.append([])
-            batches[-1].append(index)
-        return batches
+        if not groups:
+            return []
+        flat = [messages for group in groups for messages in group]
+        encoded = iter(self.tokenizer.apply_chat_template(flat, return_dict=False))
+        padding, share = self.tokenizer.pad_token_id, can_share_prefixes(self.model)
+        prepared = []
+        for group in groups:
+            sequences = [next(encoded) for _ in group]
+            # the reward is read at the last token that is not the padding's, so it stays
+            ends = [_last_other_than(padding, sequence) for sequence in sequences]
+            shared = common_prefix(sequences, min(ends)) if share else 0
+            rests = [sequence[shared:] for sequence in sequences]
+            prepared.append(Group(sequences[0][:shared], rests))
+
+        def reward(output: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return output.logits[:, 0].float()
+
+        return forward_groups(self.model, prepared, padding, self.batch_tokens, reward)
+
+
+def _last_other_than(padding: int, sequence: Sequence[int]) -> int:
+    """The last place of another token than the padding's; 0 where there is none."""
+    return next((i for i in reversed(range(len(sequence))) if sequence[i] != padding), 0)
 
 
 def conversation(prompt: str | Messages, answer: str) -> Messages:

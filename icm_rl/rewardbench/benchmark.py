@@ -1,14 +1,20 @@
-"""RewardBench (Lambert et al. 2024): its rows, its sections, its score.
+"""RewardBench (Lambert et al. 2024) and RewardBench 2 (Malik et al. 2025): rows and sections.
 
 The counts, the sections and the weights are those of the public repository allenai/reward-bench.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 from icm_rl.data import Row, Source
 from icm_rl.errors import InputError
+from icm_rl.reward.scorer import Messages
+
+PRIOR_SETS = "Prior Sets"
+TIES = "Ties"
 
 SECTIONS = {
     "Chat": {
@@ -43,66 +49,162 @@ SECTIONS = {
         "hep-rust": 164,
     },
 }
-"""The subsets of each section and their official weights."""
+"""The subsets of each section of RewardBench and their official weights."""
 
-_SECTION_OF = {subset: section for section, subsets in SECTIONS.items() for subset in subsets}
+SECTIONS_2 = {
+    name: {name: 1} for name in ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)
+}
+"""RewardBench 2: each subset is a section."""
+
+_PRIOR_SETS = {
+    "anthropic_helpful": 1,
+    "anthropic_hhh": 1,
+    "shp": 1,
+    "summarize": 1,
+}
+"""The prior test sets that count; each with the same weight."""
+_OTHER_PRIOR_SETS = ("anthropic_harmless", "mtbench_gpt4", "mtbench_human")
+_PRIOR_SETS_ON_HUB = "allenai/preference-test-sets"
+_PRIOR_SETS_WEIGHT = 0.5
+"""Of their section in the score, where the others count 1."""
 
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One prompt with a chosen and a rejected answer."""
+    """A prompt with its chosen and rejected answers, one of each but in RewardBench 2.
+
+    Attributes:
+        id: The row's id.
+        subset: Where it comes from.
+        prompt: Text, or messages of which the last is the user's.
+        chosen: The right answers.
+        rejected: The wrong answers.
+        where: Where the row stands in its file.
+    """
 
     id: str
     subset: str
-    prompt: str
-    chosen: str
-    rejected: str
+    prompt: str | Messages
+    chosen: tuple[str, ...]
+    rejected: tuple[str, ...]
+    where: str = ""
 
     @property
-    def section(self) -> str:
-        return _SECTION_OF[self.subset]
+    def messages(self) -> Messages:
+        """The prompt as messages."""
+        if isinstance(self.prompt, str):
+            return [{"role": "user", "content": self.prompt}]
+        return self.prompt
 
 
-def load_benchmark(source: str | Path) -> list[BenchmarkRow]:
-    """Reads the benchmark from a file in RewardBench's columns, or its ``filtered`` split.
+@dataclass(frozen=True)
+class Benchmark:
+    """Rows, and the sections that score them.
+
+    Attributes:
+        rows: In the file's order.
+        sections: For each section its subsets and their weights.
+        best_of: Whether rows have several answers, as in RewardBench 2.
+    """
+
+    rows: Sequence[BenchmarkRow]
+    sections: Mapping[str, Mapping[str, float]]
+    best_of: bool = False
+
+    @cached_property
+    def subsets(self) -> dict[str, list[int]]:
+        """The rows of each subset: those of the sections in their order, then all others."""
+        found: dict[str, list[int]] = {
+            subset: [] for subsets in self.sections.values() for subset in subsets
+        }
+        for index, row in enumerate(self.rows):
+            found.setdefault(row.subset, []).append(index)
+        return {subset: rows for subset, rows in found.items() if rows}
+
+    @property
+    def unknown_subsets(self) -> list[str]:
+        """The subsets that are in no section; they are counted apart."""
+        known = {subset for subsets in self.sections.values() for subset in subsets}
+        return [subset for subset in self.subsets if subset not in known]
+
+    @property
+    def empty_sections(self) -> list[str]:
+        """The sections without a row."""
+        return [name for name, subsets in self.sections.items() if not {*subsets} & {*self.subsets}]
+
+    def subset_means(self, values: Sequence[float]) -> dict[str, float]:
+        """The mean of the rows' values by subset."""
+        return {
+            subset: fmean(values[index] for index in rows) for subset, rows in self.subsets.items()
+        }
+
+    def section_scores(self, by_subset: Mapping[str, float]) -> dict[str, float]:
+        """Each section's mean over its subsets, weighted by the official counts.
+
+        A section counts the subsets that are there; one without any is left out.
+        """
+        scores = {}
+        for section, weights in self.sections.items():
+            present = {subset: weight for subset, weight in weights.items() if subset in by_subset}
+            if present:
+                total = sum(by_subset[subset] * weight for subset, weight in present.items())
+                scores[section] = total / sum(present.values())
+        return scores
+
+    def score(self, sections: Mapping[str, float]) -> float:
+        """The mean of the sections; prior test sets count half, as on RewardBench's leaderboard."""
+        weights = {name: _PRIOR_SETS_WEIGHT if name == PRIOR_SETS else 1.0 for name in sections}
+        return sum(sections[name] * weights[name] for name in sections) / sum(weights.values())
+
+
+def load_benchmark(source: str | Path, prior_sets: str | Path | None = None) -> Benchmark:
+    """Reads RewardBench or RewardBench 2 from the Hub or from a file in its columns.
 
     Args:
-        source: A JSON or JSON-lines file, or the Hub name ``allenai/reward-bench``.
+        source: ``allenai/reward-bench`` (split ``filtered``), ``allenai/reward-bench-2`` (split
+            ``test``), or a file with ``prompt``, ``chosen``, ``rejected`` and ``subset``.
+        prior_sets: ``allenai/preference-test-sets``, or a file in the same columns; they become
+            RewardBench's fifth section.
 
     Raises:
-        InputError: The file or a row is bad, or a subset is not one of RewardBench's.
+        InputError: A file or a row is bad, no subset is one of the benchmark's, or the prior sets
+            are asked for beside RewardBench 2.
     """
-    rows = Source(str(source), split="filtered").rows()
-    return [_row(row, index) for index, row in enumerate(rows)]
+    second = str(source).endswith("reward-bench-2")
+    found = list(Source(str(source), split="test" if second else "filtered").rows())
+    best_of = isinstance(found[0]["chosen"], list)
+    if best_of and prior_sets:
+        raise InputError("--prior_sets is a section of RewardBench, not of RewardBench 2; drop it")
+    rows = [_row(row, index, best_of) for index, row in enumerate(found)]
+    sections = SECTIONS_2 if best_of else SECTIONS
+    if prior_sets:
+        sections = {**sections, PRIOR_SETS: _PRIOR_SETS}
+        rows += [_row(row, index) for index, row in enumerate(_prior_rows(str(prior_sets)))]
+    benchmark = Benchmark(rows, sections, best_of)
+    if len(benchmark.empty_sections) == len(sections):
+        raise InputError(
+            f"{source}: no row's subset is one of RewardBench's ({', '.join(benchmark.subsets)}); "
+            "check the column 'subset'"
+        )
+    return benchmark
 
 
-def _row(row: Row, index: int) -> BenchmarkRow:
-    subset = row.text("subset")
-    if subset not in _SECTION_OF:
-        raise InputError(f"{row.where}: '{subset}' is none of RewardBench's subsets")
-    texts = (row.text(name) for name in ("prompt", "chosen", "rejected"))
-    return BenchmarkRow(row.id(index), subset, *texts)
+def _prior_rows(source: str) -> Iterable[Row]:
+    """The prior sets' rows; on the Hub each set is a split, and the split is its subset."""
+    if source != _PRIOR_SETS_ON_HUB:
+        yield from Source(source).rows()
+        return
+    for name in (*_PRIOR_SETS, *_OTHER_PRIOR_SETS):
+        for row in Source(source, split=name).rows():
+            yield Row(row.where, {**row.values, "subset": name})
 
 
-def section_scores(by_subset: Mapping[str, float]) -> dict[str, float]:
-    """Each section's mean over its subsets, weighted by the official counts.
-
-    A section counts the subsets that are there; one without any is left out.
-    """
-    scores = {}
-    for section, weights in SECTIONS.items():
-        present = {subset: weight for subset, weight in weights.items() if subset in by_subset}
-        if present:
-            total = sum(by_subset[subset] * weight for subset, weight in present.items())
-            scores[section] = total / sum(present.values())
-    return scores
-
-
-def subset_means(rows: Sequence[BenchmarkRow], values: Sequence[float]) -> dict[str, float]:
-    """The mean of the rows' values by subset, in the benchmark's order."""
-    found: dict[str, list[float]] = {}
-    for row, value in zip(rows, values, strict=True):
-        found.setdefault(row.subset, []).append(value)
-    return {
-        subset: sum(found[subset]) / len(found[subset]) for subset in _SECTION_OF if subset in found
-    }
+def _row(row: Row, index: int, best_of: bool = False) -> BenchmarkRow:
+    prompt = row["prompt"]
+    prompt = row.messages("prompt", "user") if isinstance(prompt, list) else row.text("prompt")
+    read = row.texts if best_of else lambda field: (row.text(field),)
+    answers = [tuple(read(field)) for field in ("chosen", "rejected")]
+    subset, id = row.text("subset"), row.id(index)
+    if best_of and subset == TIES and id.partition(":")[0] not in ("ref", "tied"):
+        raise InputError(f"{row.where}: a row of {TIES} has an id 'ref:N' or 'tied:N', not '{id}'")
+    return BenchmarkRow(id, subset, prompt, *answers, row.where)
