@@ -47,6 +47,7 @@ def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_pa
         *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
         *("--rewards", reward_model, "--prompts", data / "prompts.jsonl"),
         *("--total_episodes", 192, "--per_device_train_batch_size", 16, "--save_steps", 2),
+        *("--policy_steps", 1),
     )
     run(*flags, "--output_dir", tmp_path / "whole")
     killed = tmp_path / "killed"
@@ -54,10 +55,14 @@ def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_pa
     run(*flags, "--output_dir", killed)
     assert history(killed) == history(tmp_path / "whole")
     assert rows(killed / "answers.jsonl") == rows(tmp_path / "whole" / "answers.jsonl")
+    updates = len(history(killed))
     policies = [
-        (f / "policy" / "model.safetensors").read_bytes() for f in (killed, tmp_path / "whole")
+        (folder / name / "model.safetensors").read_bytes()
+        for folder in (killed, tmp_path / "whole")
+        for name in ("policy", f"policy-{updates}")
     ]
-    assert policies[0] == policies[1]
+    assert set(policies) == {policies[0]}
+    assert len(list(killed.glob("policy-*"))) == updates
 
 
 def test_grpo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_path):

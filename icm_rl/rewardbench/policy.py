@@ -297,13 +297,14 @@ def _curves(policies: Mapping[str, Mapping[str, Any]], models: Sequence[str]) ->
 def _episode(policy: Path) -> int | None:
     """After how many episodes of its run a checkpoint, or the last policy, was saved."""
     history = policy.parent / "history.jsonl"
-    if not history.exists():
+    if not history.exists() or not re.fullmatch(r"(.+-\d+|policy)", policy.name):
         return None
     records = [row.values for row in read_rows(history)]
     name, _, number = policy.name.rpartition("-")
     if not name:
         return records[-1]["episode"]
-    return next((r["episode"] for r in records if str(r.get("update")) == number), None)
+    before = [record for record in records if record["update"] <= int(number)]
+    return round(before[-1]["episode"] / before[-1]["update"] * int(number)) if before else 0
 
 
 def _first_above(curve: Mapping[str, Any], model: str, least: float) -> int | None:

@@ -113,6 +113,10 @@ class PPOConfig:
         default=10, metadata={"help": "Updates between two evaluations on the held-out prompts."}
     )
     save_steps: int = field(default=50, metadata={"help": "Updates between two checkpoints."})
+    policy_steps: int = field(
+        default=0,
+        metadata={"help": "Updates between two copies of the policy, policy-N; 0 keeps none."},
+    )
     sample_answers: int = field(
         default=4, metadata={"help": "Answers of each update that go into answers.jsonl."}
     )
@@ -130,7 +134,7 @@ class PPOConfig:
         names = ("total_episodes", "per_device_train_batch_size", "gradient_accumulation_steps")
         names += ("num_mini_batches", "num_ppo_epochs", "response_length", "save_steps")
         names += ("eval_steps", "kl_horizon")
-        require_at_least(self, **dict.fromkeys(names, 1), sample_answers=0)
+        require_at_least(self, **dict.fromkeys(names, 1), sample_answers=0, policy_steps=0)
         if self.temperature <= 0:
             raise InputError(f"--temperature is {self.temperature}; PPO samples, give more than 0")
         if self.kl_penalty == "loss" and self.kl_estimator == "k1":
@@ -146,7 +150,7 @@ class PPOConfig:
 
     def identity(self) -> dict[str, Any]:
         """What decides the policy, besides the models and the prompts themselves."""
-        elsewhere = {"output_dir", "save_steps", "sample_answers"}
+        elsewhere = {"output_dir", "save_steps", "policy_steps", "sample_answers"}
         elsewhere |= {"report_to", "run_name", "trust_remote_code", "vllm_server_base_url"}
         elsewhere |= {"vllm_server_timeout"}
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}

@@ -156,6 +156,8 @@ class PPO:
                 append_jsonl(self.folder / "answers.jsonl", answers[: config.sample_answers])
             shown = {"score": "objective/scores", "kl": "objective/kl", "len": "val/length"}
             progress.advance(**{name: record[key] for name, key in shown.items()})
+            if config.policy_steps and self.update % config.policy_steps == 0:
+                self._save_policy(f"policy-{self.update}")
             if config.max_kl is not None and record["objective/kl"] > config.max_kl:
                 break
             if self.update % config.save_steps == 0 and self.update < self.updates:

@@ -50,12 +50,14 @@ def finished_run(folder):
         write_json(folder / f"reward/{name}/metrics.json", trained)
     update = {"objective/scores": 0.1, "objective/kl": 0.2, "val/length": 7.0}
     write_jsonl(folder / "ppo/history.jsonl", [{"episode": k, **update} for k in (1, 2)])
-    role = {"reference_reward": table, "length": table, "gold_rate": table}
-    policy = {"prompts": 1, "before": role, "after": role, "win_rate": table}
+    found = {"reward": {"gold": table}, "length": table, "gold_rate": table}
+    policy = {"prompts": 1, "baseline": "base", "reference_reward_models": ["gold"]}
+    policy["policies"] = {"base": found, "policy": found | {"win_rate": {"gold": table}}}
     write_json(folder / "policy/ppo/metrics.json", policy)
-    answer = {"prompt": "<script>alert(1)</script>", "before": "<img src=x>", "after": "&copy;"}
-    answer |= {"reward_before": 0.0, "reward_after": 1.0, "accepted_before": False}
-    write_jsonl(folder / "policy/ppo/answers.jsonl", [{**answer, "accepted_after": True}])
+    before = {"text": "<img src=x>", "rewards": {"gold": 0.0}, "accepted": False}
+    after = {"text": "&copy;", "rewards": {"gold": 1.0}, "accepted": True}
+    answer = {"prompt": "<script>alert(1)</script>", "answers": {"base": before, "policy": after}}
+    write_jsonl(folder / "policy/ppo/answers.jsonl", [answer])
     for name in ("icm", "ppo"):
         write_json(folder / name / "settings.json", {"settings": {"seed": 0}, "inputs": {}})
     stages = ("icm", "reward/icm", "reward/gold", "ppo", "rewardbench/icm", "policy/ppo")
