@@ -11,9 +11,11 @@ export TOKENIZERS_PARALLELISM := false
 demo: $(VENV)/ready
 	$(PYTHON) recipes/pipeline.py --config recipes/configs/miniature.yaml
 
-# Lint and all tests; some run a vLLM server on the CPU and the rewardbench package, if it installs.
+# Lint and all tests. Some run a vLLM server on the CPU; some need the rewardbench package and a
+# browser, and say so where these cannot be installed.
 test: check $(VLLM)/ready
 	-$(MAKE) $(REWARDBENCH)/ready
+	-command -v chromium || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; }
 	$(PYTHON) -m pytest
 
 check: $(VENV)/ready

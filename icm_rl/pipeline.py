@@ -58,6 +58,13 @@ class PipelineConfig:
         default="ppo",
         metadata={"help": "How the policy is trained: ppo or grpo.", "choices": ["ppo", "grpo"]},
     )
+    labels: list[str] = field(
+        default_factory=lambda: ["icm"],
+        metadata={
+            "help": "By whose labels' reward model it is trained: icm, and where the data have "
+            "them gold and human; for each a policy and a report, and a page that compares them."
+        },
+    )
     ppo_config: str = field(
         default="recipes/configs/miniature/ppo.yaml", metadata={"help": "Settings of PPO."}
     )
@@ -138,23 +145,31 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
             *("--reward_model", str(run / "reward" / name), "--benchmark", paths["benchmark"]),
         )
     rl_config = config.ppo_config if config.rl == "ppo" else config.grpo_config
-    yield stage(
-        f"{config.rl.upper()} trains the policy",
-        [*launch, f"recipes/{config.rl}.py", "--config", rl_config],
-        config.rl,
-        *("--model_name_or_path", config.model, "--rewards", str(run / "reward" / "icm")),
-        *("--prompts", paths["prompts"], *seed),
-    )
     reference = config.reference_reward_model or str(run / "reward" / "gold")
     world = [] if config.world_seed is None else ["--world_seed", str(config.world_seed)]
-    yield stage(
-        "The reference reward model scores the policy before and after",
-        [*launch, "eval/policy.py", "--config", config.policy_config],
-        f"policy/{config.rl}",
-        *("--model", str(run / config.rl / "policy"), "--baseline", config.model),
-        *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),
-        *(*world, *seed),
-    )
+    for labels in config.labels:
+        training, scoring = policy_folders(config.rl, labels)
+        yield stage(
+            f"{config.rl.upper()} trains the policy by the {labels} labels",
+            [*launch, f"recipes/{config.rl}.py", "--config", rl_config],
+            training,
+            *("--model_name_or_path", config.model, "--rewards", str(run / "reward" / labels)),
+            *("--prompts", paths["prompts"], *seed),
+        )
+        yield stage(
+            "The reference reward model scores the policy before and after",
+            [*launch, "eval/policy.py", "--config", config.policy_config],
+            scoring,
+            *("--model", str(run / training / "policy"), "--baseline", config.model),
+            *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),
+            *(*world, *seed),
+        )
+
+
+def policy_folders(rl: str, labels: str) -> tuple[str, str]:
+    """The folders in a run's of a policy's training and of its scores."""
+    name = rl if labels == "icm" else f"{rl}-{labels}"
+    return name, f"policy/{name}"
 
 
 def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:

@@ -9,10 +9,18 @@ continued by the same command: what is complete for the same settings is skipped
 from pathlib import Path
 
 from icm_rl.errors import InputError, run
+from icm_rl.files import write_text
 from icm_rl.miniature.data import write_data
 from icm_rl.pipeline import PipelineConfig, run_stages, stage_commands, write_preferences
 from icm_rl.report.collect import collect
-from icm_rl.report.page import results_table, write_report
+from icm_rl.report.page import (
+    comparison_page,
+    html,
+    read_run,
+    report_path,
+    results_table,
+    write_report,
+)
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
 
@@ -34,11 +42,20 @@ def main() -> None:
             "--reference_reward_model is missing: without gold labels in the data there is no "
             "reward model to judge the policy; name one"
         )
+    for labels in config.labels:
+        if labels not in ("icm", *sources):
+            known = ", ".join(("icm", *sources))
+            raise InputError(f"--labels: there are no {labels} labels; the data have {known}")
     run_stages(config, list(stage_commands(config, paths, sources)))
-    report = collect(folder, config.rl)
-    write_report(folder, report)
-    print(results_table(report))
-    print(f"\nreport: {folder / 'report.html'}")
+    for labels in config.labels:
+        report = collect(folder, config.rl, labels)
+        page = write_report(folder, report)
+        print(results_table(report))
+        print(f"\nreport: {page}")
+    if len(config.labels) > 1:
+        runs = [(labels, *read_run(report_path(folder, labels))) for labels in config.labels]
+        write_text(folder / "comparison.html", html(comparison_page(runs)))
+        print(f"comparison: {folder / 'comparison.html'}")
 
 
 if __name__ == "__main__":

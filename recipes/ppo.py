@@ -9,6 +9,7 @@ TRL's flags for a model, LoRA and quantisation are there under their own names.
 from accelerate.utils import set_seed
 from trl import ModelConfig
 
+from icm_rl.cards import write_policy_card
 from icm_rl.errors import run
 from icm_rl.files import open_stage, write_json
 from icm_rl.models import load_config, load_tokenizer, resolve
@@ -60,7 +61,9 @@ def main() -> None:
     if accelerator.is_main_process:
         numbers = {name: value for name, value in record.items() if "/" in name}
         best = {"best": trainer.best} if trainer.best else {}
-        write_json(stage.metrics, {"seconds": round(trainer.seconds, 2), **best, **numbers})
+        metrics = {"seconds": round(trainer.seconds, 2), **best, **numbers}
+        write_policy_card(stage.folder, "PPO", name, metrics)
+        write_json(stage.metrics, metrics)
     accelerator.end_training()
 
 

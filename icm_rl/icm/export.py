@@ -8,6 +8,7 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
+from icm_rl.cards import public_name
 from icm_rl.files import write_text
 from icm_rl.icm.config import IcmConfig, stage_settings
 
@@ -57,6 +58,9 @@ _COLUMNS = {
     "mean of those of its two orders",
     "group": "the consistency group: examples whose labels constrain each other",
     "gold": "the gold label, which the search did not see",
+    "query": "the prompt of the pair",
+    "a": "the response that the example calls A",
+    "b": "the response that the example calls B",
 }
 
 
@@ -108,9 +112,9 @@ def _card(
             count=f"{len(rows):,}",
             what="preference pairs" if preferences else "examples",
             method=_METHODS[config.method],
-            model=_name(config.model),
+            model=public_name(config.model),
             task=config.task,
-            data=_name(str(config.source)),
+            data=public_name(str(config.source)),
             utility=metrics["utility"],
             inconsistencies=metrics["inconsistencies"],
             measured=agreement or "",
@@ -118,8 +122,3 @@ def _card(
             settings=yaml.safe_dump(changed, sort_keys=False).rstrip(),
         )
     )
-
-
-def _name(source: str) -> str:
-    """A name on the Hub as it is; of a local path only the last part."""
-    return Path(source).name if Path(source).exists() else source

@@ -27,6 +27,7 @@ from icm_rl.icm.pools import split_into_pools
 from icm_rl.icm.search import SearchState, search, total_iterations
 from icm_rl.progress import Progress
 from icm_rl.tasks import Dataset, Example, Label, Task, group_members
+from icm_rl.tasks.pairs import as_query
 
 _SECONDS_BETWEEN_SAVES = 0.5
 _COUNTED = ("prompt_tokens", "computed_tokens", "missing_labels")  # by the engine
@@ -279,9 +280,19 @@ def _label_rows(
             "log_odds": log_odds[example.id],
             "group": example.group,
             **({"gold": data.gold[example.id]} if example.id in data.gold else {}),
+            **_pair_columns(data, example),
         }
         for example in data.examples
     ]
+
+
+def _pair_columns(data: Dataset, example: Example) -> dict[str, str]:
+    """Of one order of a pair what its text was made of."""
+    if example.group not in data.pairs:
+        return {}
+    pair = data.pairs[example.group]
+    a, b = pair.responses if example.key == "A>B" else pair.responses[::-1]
+    return {"query": as_query(pair.prompt), "a": a, "b": b}
 
 
 def _history(

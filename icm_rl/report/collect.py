@@ -1,21 +1,25 @@
 """Gathers a finished run's figures under stable keys.
 
-``report.json`` holds, each a number but for ``rl``:
+``report.json`` holds, each a number but for ``rl`` and ``labels``:
 
 - ``icm.zero_shot_accuracy``, ``icm.consistent_zero_shot_accuracy`` (the same after Algorithm 4),
   ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
   ``icm.human_label_accuracy``, ``icm.label_accuracy``: shares of examples labeled right, 0–1;
-- ``reward_model.{icm,gold,human}.score`` and ``.sections``: RewardBench accuracies, 0–100;
+- ``reward_model.{icm,gold,human}.score``, ``.sections`` and ``.subsets``: RewardBench accuracies,
+  0–100, with their 95 % ``.intervals``; ``.by_length``, accuracy by the chosen answer's length;
   ``.accuracy``, ``.calibration_error`` on held-out pairs, 0–1;
 - ``policy.{before,after}.gold_rate``: share of answers that the world's rules accept, 0–1;
   ``.reference_reward``: mean reward by the reference reward model; ``.length``: words an answer;
-  each also by section under ``policy.sections``;
+  each also by section under ``policy.sections`` and with its 95 % interval under
+  ``policy.intervals``; ``.refused_harmful`` and ``.refused_harmless``, shares of such prompts, 0–1;
 - ``policy.win_rate``: share of prompts on which the reference reward model prefers the answer
-  after training, a tie counting half, 0–1;
-- ``rl``: how the policy was trained, ``ppo`` or ``grpo``;
+  after training, a tie counting half, 0–1; ``policy.length_controlled_win_rate``;
+- ``audit.agreement``: share of a random sample of labels with which a person agrees, 0–1, with
+  ``.answered``, ``.agreed`` and the 95 % ``.interval``;
+- ``labels`` and ``rl``: by whose labels' reward model the policy was trained, and how;
 - ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time (``grpo`` where that was ``rl``).
 
-What a run does not have (gold labels, a world's rules) is left out.
+What a run does not have (gold labels, a world's rules, an audit) is left out.
 """
 
 from collections.abc import Mapping
@@ -23,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from icm_rl.files import read_json
+from icm_rl.pipeline import policy_folders
+from icm_rl.report.audit import read_audit, run_id
 
 _ICM = (
     "examples",
@@ -40,18 +46,20 @@ _ICM = (
     "golden_many_shot_accuracy",
 )
 
+_SCORED = ("score", "sections", "subsets", "intervals", "by_length")
 _TRAINED = ("accuracy", "calibration_error", "reliability")
 
 
-def collect(folder: str | Path, rl: str) -> dict[str, Any]:
+def collect(folder: str | Path, rl: str, labels: str = "icm") -> dict[str, Any]:
     """The report of a finished run.
 
     Args:
         folder: The run's folder.
         rl: How the policy was trained, ``ppo`` or ``grpo``.
+        labels: By whose labels' reward model.
 
     Raises:
-        InputError: A stage's metrics are missing.
+        InputError: A stage's metrics are missing, or ``audit.json`` is of other labels.
     """
     folder = Path(folder)
     icm = read_json(folder / "icm" / "metrics.json")
@@ -61,47 +69,54 @@ def collect(folder: str | Path, rl: str) -> dict[str, Any]:
             scored = read_json(folder / "rewardbench" / name / "metrics.json")
             trained = read_json(folder / "reward" / name / "metrics.json")
             reward_models[name] = {
-                "score": scored["score"],
-                "sections": scored["sections"],
-                "subsets": scored["subsets"],
+                **{key: scored[key] for key in _SCORED if key in scored},
                 "pairs": trained["pairs"],
-                **{name: trained[f"eval_{name}"] for name in _TRAINED if f"eval_{name}" in trained},
+                **{key: trained[f"eval_{key}"] for key in _TRAINED if f"eval_{key}" in trained},
             }
-    policy = read_json(folder / "policy" / rl / "metrics.json")
     stages = read_json(folder / "stages.json")
     seconds = {name: stage["seconds"] for name, stage in stages.items()}
-    evaluation = round(_total(seconds, "rewardbench/") + seconds[f"policy/{rl}"], 2)
+    training, scoring = policy_folders(rl, labels)
+    evaluation = round(_total(seconds, "rewardbench/") + seconds[scoring], 2)
+    times = {
+        "icm": seconds["icm"],
+        "reward_model": _total(seconds, "reward/"),
+        rl: seconds[training],
+        "eval": evaluation,
+    }
+    audit = {}
+    if (folder / "audit.json").exists():
+        run = run_id(folder / "icm" / "labels.jsonl")
+        audit = {"audit": read_audit(folder / "audit.json", run)}
     return {
         "rl": rl,
+        "labels": labels,
         "icm": {name: icm[name] for name in _ICM if icm.get(name) is not None},
         "reward_model": reward_models,
-        "policy": _policy(policy),
-        "seconds": {
-            "icm": seconds["icm"],
-            "reward_model": _total(seconds, "reward/"),
-            rl: seconds[rl],
-            "eval": evaluation,
-            "total": round(
-                seconds["icm"] + _total(seconds, "reward/") + seconds[rl] + evaluation, 2
-            ),
-        },
+        "policy": _policy(read_json(folder / scoring / "metrics.json")),
+        **audit,
+        "seconds": {**times, "total": round(sum(times.values()), 2)},
     }
 
 
 def _policy(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The last policy and the baseline, by the first reward model."""
     model, last = metrics["reference_reward_models"][0], list(metrics["policies"])[-1]
-    report: dict[str, Any] = {"prompts": metrics["prompts"], "sections": {}}
+    report: dict[str, Any] = {"prompts": metrics["prompts"], "sections": {}, "intervals": {}}
     for role, name in (("before", metrics["baseline"]), ("after", last)):
         found = metrics["policies"][name]
         tables = {"reference_reward": found["reward"][model], "length": found["length"]}
         if "gold_rate" in found:
             tables["gold_rate"] = found["gold_rate"]
-        report[role] = {key: table["mean"] for key, table in tables.items()}
+        refused = {f"refused_{kind}": of["rate"] for kind, of in found["refusal_rate"].items()}
+        report[role] = {key: table["mean"] for key, table in tables.items()} | refused
         report["sections"][role] = {key: table["sections"] for key, table in tables.items()}
-    won = metrics["policies"][last]["win_rate"][model]
+        report["intervals"][role] = {key: table["interval"] for key, table in tables.items()}
+    found = metrics["policies"][last]
+    won = found["win_rate"][model]
     report["win_rate"] = won["mean"]
+    report["length_controlled_win_rate"] = found["length_controlled_win_rate"][model]
     report["sections"]["win_rate"] = won["sections"]
+    report["intervals"]["win_rate"] = won["interval"]
     return report
 
 

@@ -1,13 +1,21 @@
-"""``report.json``, ``report.html`` and the table that ends a run."""
+"""A run's page, Markdown and JSON, a comparison's, and the table that ends a run."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from icm_rl.data import read_rows
 from icm_rl.files import read_json, write_json, write_text
-from icm_rl.report import plots
+from icm_rl.pipeline import policy_folders
+from icm_rl.report import charts
+from icm_rl.report.audit import run_id
+from icm_rl.report.browser import label_data
+from icm_rl.report.table import mean_and_deviation
+from icm_rl.rewardbench.policy import episode_of
 
 _LABELS = {
     "zero_shot_accuracy": "zero-shot prompting",
@@ -19,26 +27,65 @@ _LABELS = {
     "icm_many_shot_accuracy": "many-shot, ICM labels",
     "label_accuracy": "ICM labels",
 }
-_STYLE = """
-:root{color-scheme:light}*{box-sizing:border-box}
-body{margin:0 auto;max-width:1120px;padding:24px 20px 64px;color:#0f172a;background:#fff;
-font:16px/1.55 system-ui,sans-serif}
-h1{font-size:1.7rem;margin:0 0 4px}h2{font-size:1.2rem;margin:40px 0 8px}
-p{max-width:72ch;margin:8px 0}.muted{color:#64748b;font-size:.9rem}
-.cards{display:grid;gap:12px;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));margin:20px 0}
-.card{border:1px solid #e2e8f0;border-radius:10px;padding:12px 14px}
-.card b{display:block;font-size:1.5rem}
-.plots{display:grid;gap:16px;grid-template-columns:repeat(auto-fit,minmax(min(100%,330px),1fr))}
-.wide{grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}
-.wide figure,.plots figure:only-child{max-width:640px}
-figure{margin:0;border:1px solid #e2e8f0;border-radius:10px;padding:8px}
-svg{display:block;width:100%;height:auto}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.92rem}
-.answers{min-width:720px}
-th,td{text-align:left;padding:6px 10px;border-bottom:1px solid #e2e8f0;vertical-align:top}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.yes{color:#15803d}.no{color:#b91c1c}
-"""
+_LENGTHS = {
+    "shorter": "chosen is shorter",
+    "as long": "about as long",
+    "longer": "chosen is longer",
+}
+
+
+Run = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
+"""A run's name, its report, and its updates in RL."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, and what to look for in it."""
+
+    spec: charts.Spec
+    look: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts and numbers; a folded one is opened by whoever wants it."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page, with a sentence that says what to look for."""
+
+    id: str
+    title: str
+    look: str
+    figures: Sequence[Figure] = ()
+    tables: Sequence[Table] = ()
+    browser: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """One of the figures that stand first."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the HTML page and its Markdown show."""
+
+    title: str
+    intro: str
+    sections: Sequence[Section]
+    cards: Sequence[Card] = field(default_factory=list)
+    audit: str = ""
 
 
 def results_table(report: Mapping[str, Any]) -> str:
@@ -66,205 +113,560 @@ def results_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_report(folder: str | Path, report: Mapping[str, Any]) -> None:
-    """Writes ``report.json`` and the self-contained ``report.html`` into a run's folder."""
+def write_report(folder: str | Path, report: Mapping[str, Any]) -> Path:
+    """Writes a run's report as JSON, as a self-contained page and as Markdown.
+
+    Args:
+        folder: The run's folder.
+        report: What ``collect`` gathered.
+
+    Returns:
+        The page's path.
+    """
     folder = Path(folder)
-    write_json(folder / "report.json", report)
+    labels = folder / "icm" / "labels.jsonl"
     history = [dict(row.values) for row in read_rows(folder / "icm" / "history.jsonl")]
-    rl = report["rl"]
-    training = [dict(row.values) for row in read_rows(folder / rl / "history.jsonl")]
-    answers = [dict(row.values) for row in read_rows(folder / "policy" / rl / "answers.jsonl")]
-    settings = {
-        name: read_json(folder / name / "settings.json")["settings"] for name in ("icm", rl)
-    }
-    body = "\n".join(
-        [
-            _head(report),
-            _labels(report, history),
-            _reward_models(report),
-            _training(rl, training),
-            _policy(report),
-            _answers(answers),
-            _settings(settings, report),
-        ]
+    page = _run_page(folder, report, history)
+    browsed = label_data([dict(row.values) for row in read_rows(labels)], history)
+    path = report_path(folder, report["labels"])
+    write_json(path, report)
+    write_text(path.with_suffix(".md"), markdown(page))
+    write_text(path.with_suffix(".html"), html(page, {"run": run_id(labels), **browsed}))
+    return path.with_suffix(".html")
+
+
+def report_path(folder: Path, labels: str = "icm") -> Path:
+    """Where the report is of the policy that was trained by these labels."""
+    return folder / ("report.json" if labels == "icm" else f"report-{labels}.json")
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A report, and the updates in RL of the run whose folder it lies in.
+
+    Raises:
+        InputError: A file is missing.
+    """
+    report = read_json(path)
+    training, _ = policy_folders(report["rl"], report["labels"])
+    updates = read_rows(path.parent / training / "history.jsonl")
+    return report, [dict(row.values) for row in updates]
+
+
+def html(page: Page, labels: Mapping[str, Any] | None = None) -> str:
+    """The page with its styles and scripts, which loads nothing from elsewhere.
+
+    Args:
+        page: What it shows.
+        labels: The label browser's data, where it has one.
+    """
+    environment = Environment(
+        loader=PackageLoader("icm_rl.report"),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
     )
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>icm_rl report</title><style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    environment.filters["figure"] = _figure
+
+    def source(name: str) -> str:
+        return environment.loader.get_source(environment, name)[0]
+
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        labels=labels,
+        css=source("page.css"),
+        js=source("page.js"),
+        vega=charts.vega_bundle().replace("</script", "<\\/script"),
     )
-    write_text(folder / "report.html", page)
+
+
+def markdown(page: Page) -> str:
+    """The page's figures as Markdown, for a model card."""
+    lines = [f"# {page.title}", "", page.intro, ""]
+    if page.cards:
+        lines += ["| | | |", "|---|---|---|"]
+        lines += [f"| {_cell(c.name)} | {_cell(c.value)} | {_cell(c.note)} |" for c in page.cards]
+        lines.append("")
+    if page.audit:
+        lines += [page.audit, ""]
+    for section in page.sections:
+        tables = [table for table in section.tables if table.rows]
+        if tables:
+            lines += [f"## {section.title}", ""]
+        for table in tables:
+            lines += [f"{table.caption}:", "", "| " + " | ".join(map(_cell, table.head)) + " |"]
+            lines += ["|" + "---|" * len(table.head)]
+            lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3f}"
+
+
+def _cell(value: Any) -> str:
+    """A value as Markdown shows it in a table: nothing in it is read as markup."""
+    if isinstance(value, int | float):
+        return _figure(value)
+    text = value["text"] if isinstance(value, Mapping) else str(value)
+    for mark in "\\`*_{}[]<>|#!":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
 
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _cards(cards: Mapping[str, tuple[str, str]]) -> str:
+def audit_sentence(audit: Mapping[str, Any]) -> str:
+    """What an audit says, in words."""
+    low, high = audit["interval"]
     return (
-        '<div class="cards">'
-        + "".join(
-            f'<div class="card">{escape(name)}<b>{escape(value)}</b>'
-            f'<span class="muted">{escape(note)}</span></div>'
-            for name, (value, note) in cards.items()
-        )
-        + "</div>"
+        f"A person judged {audit['answered']} labels drawn at random and agreed with "
+        f"{audit['agreed']}: {_percent(audit['agreement'])} (95 % interval {100 * low:.1f}–"
+        f"{100 * high:.1f} %)."
     )
 
 
-def _plots(pictures: Sequence[str], wide: bool = False) -> str:
-    kind = "plots wide" if wide else "plots"
-    return f'<div class="{kind}">' + "".join(f"<figure>{p}</figure>" for p in pictures) + "</div>"
+def _run_page(
+    folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> Page:
+    training, scoring = policy_folders(report["rl"], report["labels"])
+    updates = [dict(row.values) for row in read_rows(folder / training / "history.jsonl")]
+    answers = [dict(row.values) for row in read_rows(folder / scoring / "answers.jsonl")]
+    settings = {
+        name: read_json(folder / name / "settings.json")["settings"] for name in ("icm", training)
+    }
+    return Page(
+        "From unlabeled pairs to a trained policy",
+        "ICM labels preference pairs without any label, a reward model learns them, "
+        f"{report['rl'].upper()} trains a policy against the reward model of the "
+        f"{report['labels']} labels, and RewardBench's prompts score the result.",
+        [
+            _labels(report, history),
+            _reward_models(report),
+            _training(report["rl"], updates, folder / training),
+            _policy(report, answers),
+            Section(
+                "browse",
+                "5. Every label",
+                "Look at the least sure labels and at groups that disagree first: there the model "
+                "may have understood something else than you meant. Words that only one of two "
+                "responses has are marked.",
+                browser=True,
+            ),
+            _settings(settings, report),
+        ],
+        _cards(report),
+        audit_sentence(report["audit"]) if "audit" in report else "",
+    )
 
 
-def _head(report: Mapping[str, Any]) -> str:
-    icm, policy = report["icm"], report["policy"]
-    cards = {}
+def _cards(report: Mapping[str, Any]) -> list[Card]:
+    icm, policy, cards = report["icm"], report["policy"], []
     if "label_accuracy" in icm:
-        note = f"of {icm['examples']} examples, no label seen"
-        cards["ICM labels right"] = (_percent(icm["label_accuracy"]), note)
-    score = report["reward_model"]["icm"]["score"]
-    cards["Reward model on ICM labels"] = (f"{score:.1f}", "RewardBench score, 0–100")
+        note = f"of {icm['examples']:,} examples, no label seen"
+        cards.append(Card("ICM labels right", _percent(icm["label_accuracy"]), note))
+    if "audit" in report:
+        note = f"of {report['audit']['answered']} labels that a person judged"
+        cards.append(Card("Audited", _percent(report["audit"]["agreement"]), note))
+    model = report["reward_model"]["icm"]
+    low, high = model["intervals"]["score"]
+    note = f"RewardBench score, 95 % interval {low:.1f}–{high:.1f}"
+    cards.append(Card("Reward model on ICM labels", f"{model['score']:.1f}", note))
     if "gold_rate" in policy["after"]:
-        before = f"before PPO {_percent(policy['before']['gold_rate'])}"
-        cards["Policy's answers right"] = (_percent(policy["after"]["gold_rate"]), before)
-    cards["Policy's win rate"] = (_percent(policy["win_rate"]), "by the reference reward model")
-    return (
-        "<h1>From unlabeled pairs to a trained policy</h1>"
-        '<p class="muted">ICM labels preference pairs without any label, a reward model learns '
-        "them, PPO trains a policy against it, and RewardBench's prompts score the result.</p>"
-        + _cards(cards)
-    )
+        note = f"before {report['rl'].upper()} {_percent(policy['before']['gold_rate'])}"
+        cards.append(Card("Policy's answers right", _percent(policy["after"]["gold_rate"]), note))
+    low, high = (100 * bound for bound in policy["intervals"]["win_rate"])
+    note = f"by the reference reward model, 95 % interval {low:.1f}–{high:.1f} %"
+    cards.append(Card("Policy's win rate", _percent(policy["win_rate"]), note))
+    return cards
 
 
-def _labels(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str:
+def _labels(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Section:
     known = {name: report["icm"][key] for key, name in _LABELS.items() if key in report["icm"]}
-    pictures = []
+    figures = []
     if "ICM labels" in known:
-        colors = [plots.COLORS["icm" if name == "ICM labels" else "other"] for name in known]
         values = {name: 100 * value for name, value in known.items()}
-        pictures.append(plots.bars("Accuracy, percent", values, "", colors))
-    curves = []
-    for key, title in (
-        ("utility", "U of the labeled set"),
-        ("accuracy", "Accuracy of the labels so far"),
-        ("inconsistencies", "Inconsistent pairs"),
-        ("temperature", "Temperature"),
-    ):
-        x, middle, low, high = _over_pools(history, key)
-        if x:
-            curves.append(
-                plots.line(f"{title} (mean of pools)", x, middle, "iteration", (low, high))
+        figures.append(
+            Figure(
+                charts.bars("Accuracy of labels", "percent right", values, "ICM labels"),
+                "ICM should reach the gold labels' many-shot prompting without having seen one; "
+                "zero-shot is where the same model starts.",
             )
-    return (
-        "<h2>1. Labels</h2><p>Each pool of examples is searched on its own; the band goes from the "
-        "lowest pool to the highest. Gold labels are used here to measure, never in the search.</p>"
-        + _plots(pictures)
-        + "<p></p>"
-        + _plots(curves)
+        )
+    events = _collapses(history)
+    for key, title, unit, look in (
+        (
+            "utility",
+            "U of the labeled set",
+            "U",
+            "It should climb and then stay; a pool far below the others is stuck.",
+        ),
+        (
+            "accuracy",
+            "Accuracy of the labels so far",
+            "share right",
+            "It should climb with U; where U climbs and this falls, the model coheres in an error.",
+        ),
+        (
+            "inconsistencies",
+            "Inconsistent pairs",
+            "pairs",
+            "It should end at 0.",
+        ),
+        (
+            "accepted",
+            "Proposals accepted",
+            "share",
+            "High while hot, low when the labels have settled; low from the start: α is too high.",
+        ),
+        (
+            "temperature",
+            "Temperature",
+            "T",
+            "It decides how often a change for the worse is accepted.",
+        ),
+    ):
+        points = _over_pools(history, key)
+        if points:
+            mean = {"mean of pools": [(x, y) for x, y, _, _ in points]}
+            band = [(x, low, high) for x, _, low, high in points]
+            shown = () if key == "accepted" else band
+            marked = events if key == "utility" else ()
+            spec = charts.lines(title, "iteration", unit, mean, shown, marked)
+            figures.append(Figure(spec, look))
+    rows = [[name, 100 * value] for name, value in known.items()]
+    return Section(
+        "labels",
+        "1. Labels",
+        "Are the labels right, and did the search settle? Each pool of examples is searched on its "
+        "own; bands go from the lowest pool to the highest. Gold labels measure, and are never "
+        "seen by the search.",
+        figures,
+        [Table("Accuracy, percent", ["labels", "right"], rows)] if rows else [],
     )
 
 
-def _over_pools(history: Sequence[Mapping[str, Any]], key: str):
-    """Mean, lowest and highest over the pools, by iteration."""
+def _over_pools(
+    history: Sequence[Mapping[str, Any]], key: str
+) -> list[tuple[int, float, float, float]]:
+    """Iteration, mean, lowest and highest over the pools."""
     by_iteration: dict[int, list[float]] = {}
     for record in history:
         if record.get(key) is not None:
-            by_iteration.setdefault(record["iteration"], []).append(record[key])
-    x = sorted(by_iteration)
-    columns = [by_iteration[n] for n in x]
-    return x, [sum(c) / len(c) for c in columns], list(map(min, columns)), list(map(max, columns))
+            by_iteration.setdefault(record["iteration"], []).append(float(record[key]))
+    return [(n, fmean(v), min(v), max(v)) for n, v in sorted(by_iteration.items())]
 
 
-def _reward_models(report: Mapping[str, Any]) -> str:
+def _collapses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """Where a pool's labels became one label for all of its examples, from when on it stayed so."""
+    labels: dict[int, dict[str, Any]] = {}
+    since: dict[int, int] = {}
+    for record in history:
+        pool = labels.setdefault(record["pool"], {})
+        pool.update(record.get("changes", {}))
+        if len(set(pool.values())) > 1 or len(pool) < 2:
+            since.pop(record["pool"], None)
+        else:
+            since.setdefault(record["pool"], record["iteration"])
+    return [(at, f"pool {pool + 1} has one label from here on") for pool, at in since.items()]
+
+
+def _reward_models(report: Mapping[str, Any]) -> Section:
     models = report["reward_model"]
-    sections = {
-        name: {**model["sections"], "Score": model["score"]} for name, model in models.items()
-    }
-    pictures = [plots.grouped_bars("RewardBench accuracy by section, percent", sections, 100)]
-    reliability = {name: m["reliability"] for name, m in models.items() if "reliability" in m}
-    errors = ", ".join(
-        f"{name} {_percent(models[name]['calibration_error'])}" for name in reliability
-    )
-    calibration = (
-        f"<p>Expected calibration error on held-out pairs: {escape(errors)}.</p>"
-        + _plots([plots.reliability("Reliability", reliability)])
-        if reliability
-        else ""
-    )
-    subsets = list(models["icm"]["subsets"])
-    head = "".join(f'<th class="n">{escape(name)}</th>' for name in models)
-    rows = "".join(
-        f"<tr><td>{escape(subset)}</td>"
-        + "".join(f'<td class="n">{m["subsets"][subset]:.1f}</td>' for m in models.values())
-        + "</tr>"
-        for subset in subsets
-    )
-    return (
-        "<h2>2. Reward models</h2><p>The same base model, trained on the same pairs by labels "
-        f"from: {escape(', '.join(models))}.</p>"
-        + _plots(pictures, wide=True)
-        + calibration
-        + '<details><summary>By subset</summary><div class="scroll"><table><tr><th>subset</th>'
-        f"{head}</tr>{rows}</table></div></details>"
-    )
-
-
-def _training(rl: str, history: Sequence[Mapping[str, Any]]) -> str:
-    x = [record["episode"] for record in history]
-    pictures = [
-        plots.line(title, x, [record[key] for record in history], "episode")
-        for key, title in (
-            ("objective/scores", "Reward model's score"),
-            ("objective/kl", "KL to the base model, nats an answer"),
-            ("val/length", "Length, tokens an answer"),
+    groups = {}
+    for name, model in models.items():
+        intervals = model["intervals"]
+        groups[name] = {s: (v, intervals["sections"][s]) for s, v in model["sections"].items()}
+        groups[name]["Score"] = (model["score"], intervals["score"])
+    figures = [
+        Figure(
+            charts.grouped_bars("RewardBench accuracy by section", "percent right", groups),
+            "ICM's bars should stand with gold's, above human's; where intervals overlap, these "
+            "rows cannot tell the models apart.",
         )
     ]
-    return f"<h2>3. {rl.upper()}</h2>" + _plots(pictures)
+    known = {name: m["reliability"] for name, m in models.items() if "reliability" in m}
+    if known:
+        figures.append(
+            Figure(
+                charts.reliability("Reliability on held-out pairs", known),
+                "Below the dashed line a model is surer than it is right; above, less sure.",
+            )
+        )
+    subsets = list(models["icm"]["subsets"])
+    by_subset = [[s, *(m["subsets"].get(s, "") for m in models.values())] for s in subsets]
+    scores = [
+        [
+            name,
+            model["score"],
+            "{:.1f}–{:.1f}".format(*model["intervals"]["score"]),
+            100 * model["accuracy"] if "accuracy" in model else "",
+            100 * model["calibration_error"] if "calibration_error" in model else "",
+        ]
+        for name, model in models.items()
+    ]
+    lengths = [
+        [name, words, found["rows"], found["accuracy"], "{:.1f}–{:.1f}".format(*found["interval"])]
+        for name, model in models.items()
+        for key, words in _LENGTHS.items()
+        if (found := model.get("by_length", {}).get(key))
+    ]
+    head = ["labels", "score", "95 % interval", "held-out pairs right, %", "calibration error, %"]
+    return Section(
+        "reward-models",
+        "2. Reward models",
+        "Does the reward model of ICM's labels judge as well as that of gold labels? All are the "
+        "same base model, trained on the same pairs by other labels.",
+        figures,
+        [
+            Table("RewardBench score", head, scores),
+            Table(
+                "Accuracy by length: a model that is right only where the chosen answer is longer "
+                "has learned to like length",
+                ["labels", "rows where", "rows", "accuracy", "95 % interval"],
+                lengths,
+                folded=True,
+            ),
+            Table("Accuracy by subset", ["subset", *models], by_subset, folded=True),
+        ],
+    )
 
 
-def _policy(report: Mapping[str, Any]) -> str:
-    sections = report["policy"]["sections"]
-    pictures = []
-    for key, title, limit in (
-        ("gold_rate", "Right by the world's rules, share", 1),
-        ("reference_reward", "Mean reward by the reference reward model", None),
+def _training(rl: str, updates: Sequence[Mapping[str, Any]], folder: Path) -> Section:
+    figures = []
+    events = _events(updates, folder)
+    for key, title, unit, look in (
+        (
+            "objective/scores",
+            "Reward model's score",
+            "score",
+            "It should climb and level off; a climb without end may be reward hacking.",
+        ),
+        (
+            "objective/kl",
+            "KL to the base model",
+            "nats an answer",
+            "The price of the score: how far the policy has moved from the base model.",
+        ),
+        (
+            "val/length",
+            "Length of the answers",
+            "tokens",
+            "A steady climb with the score says that the reward model likes length.",
+        ),
     ):
-        if key in sections["before"]:
-            groups = {role: sections[role][key] for role in ("before", "after")}
-            pictures.append(plots.grouped_bars(title, groups, limit))
-    return "<h2>4. The policy before and after</h2>" + _plots(pictures, wide=True)
+        points = [(u["episode"], u[key]) for u in updates if key in u]
+        if points:
+            spec = charts.lines(title, "episode", unit, {"policy": points}, (), events)
+            figures.append(Figure(spec, look))
+    return Section(
+        "training",
+        f"3. {rl.upper()}",
+        "Did the policy learn what the reward model likes, and at what distance from where it "
+        "began? Dashed lines are events; hovering names them.",
+        figures,
+    )
 
 
-def _answers(answers: Sequence[Mapping[str, Any]], per_section: int = 12) -> str:
-    step = max(1, len(answers) // per_section)
+def _events(updates: Sequence[Mapping[str, Any]], folder: Path) -> list[tuple[float, str]]:
+    """What happened to a run, by episode: what was saved and is still there, and an end by KL."""
+    saved = [*folder.glob("checkpoint-*"), *folder.glob("policy-*")]
+    events = [(float(episode), path.name) for path in saved if (episode := episode_of(path))]
+    most = read_json(folder / "settings.json")["settings"].get("max_kl")
+    if most is not None and updates[-1]["objective/kl"] > most:
+        events.append((updates[-1]["episode"], f"ended: the KL exceeded {most:g}"))
+    return sorted(events)
+
+
+def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Section:
+    policy, figures = report["policy"], []
+    for key, title, unit, look in (
+        (
+            "gold_rate",
+            "Right by the world's rules",
+            "share right",
+            "What the reward model could not have told the policy in so many words.",
+        ),
+        (
+            "reference_reward",
+            "Reward by the reference reward model",
+            "mean reward",
+            "After should stand above before in every section; the reference model was not "
+            "trained against.",
+        ),
+    ):
+        if key in policy["before"]:
+            groups = {
+                role: {s: (v, None) for s, v in policy["sections"][role][key].items()}
+                | {"All": (policy[role][key], policy["intervals"][role][key])}
+                for role in ("before", "after")
+            }
+            figures.append(Figure(charts.grouped_bars(title, unit, groups), look))
     rows = []
-    for answer in answers[::step][:per_section]:
-        cells = [f"<td>{escape(answer['prompt'])}</td>"]
+    for key, name in (
+        ("gold_rate", "right by the world's rules, 0–1"),
+        ("reference_reward", "reward by the reference reward model"),
+        ("length", "words an answer"),
+        ("refused_harmful", "harmful prompts refused, 0–1"),
+        ("refused_harmless", "harmless prompts refused, 0–1"),
+    ):
+        if key in policy["before"]:
+            rows.append([name, policy["before"][key], policy["after"][key]])
+    rows.append(["win rate, 0–1", "", policy["win_rate"]])
+    rows.append(["length-controlled win rate, 0–1", "", policy["length_controlled_win_rate"]])
+    return Section(
+        "policy",
+        "4. The policy before and after",
+        "Is the policy better by a judge that it was not trained against, and not only longer? "
+        "Green answers are accepted by the world's rules, red ones not.",
+        figures,
+        [Table("On RewardBench's prompts", ["", "before", "after"], rows), _answers(answers)],
+    )
+
+
+def _answers(answers: Sequence[Mapping[str, Any]], most: int = 12) -> Table:
+    step, rows = max(1, len(answers) // most), []
+    for answer in answers[::step][:most]:
+        cells: list[Any] = [str(answer["prompt"])]
         for given in answer["answers"].values():
             mark = {True: "yes", False: "no"}.get(given.get("accepted"), "")
-            reward = next(iter(given["rewards"].values()))
-            cells.append(f'<td class="{mark}">{escape(given["text"])}</td>')
-            cells.append(f'<td class="n">{reward:.2f}</td>')
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        "<h2>5. Answers</h2><p>Every so many-th prompt of the benchmark. Green: accepted by the "
-        "world's rules; red: not.</p>"
-        '<div class="scroll"><table class="answers"><tr><th>prompt</th>'
-        '<th>before</th><th class="n">reward</th><th>after</th><th class="n">reward</th></tr>'
-        f"{''.join(rows)}</table></div>"
-    )
+            cells += [{"text": given["text"], "mark": mark}, next(iter(given["rewards"].values()))]
+        rows.append(cells)
+    head = ["prompt", "before", "reward", "after", "reward"]
+    return Table("Answers to every so many-th prompt", head, rows)
 
 
-def _settings(settings: Mapping[str, Mapping[str, Any]], report: Mapping[str, Any]) -> str:
-    tables = "".join(
-        f"<details><summary>Settings of {escape(stage)}</summary><table>"
-        + "".join(
-            f"<tr><td>{escape(str(name))}</td><td>{escape(str(value))}</td></tr>"
-            for name, value in values.items()
+def _settings(settings: Mapping[str, Mapping[str, Any]], report: Mapping[str, Any]) -> Section:
+    times = [[name, value] for name, value in report["seconds"].items()]
+    tables = [Table("Wall-clock seconds", ["stage", "seconds"], times)]
+    for stage, values in settings.items():
+        rows = [[name, str(value)] for name, value in values.items()]
+        tables.append(Table(f"Settings of {stage}", ["setting", "value"], rows, folded=True))
+    return Section("run", "6. What was run", "What it took, and all that decided it.", (), tables)
+
+
+def comparison_page(runs: Sequence[Run]) -> Page:
+    """Several runs side by side; runs of one name are its seeds.
+
+    Args:
+        runs: The runs, in the order in which they are shown.
+    """
+    names = list(dict.fromkeys(name for name, _, _ in runs))
+    figures: dict[str, list[Figure]] = {"model": [], "training": [], "policy": []}
+
+    def mean_by_section(
+        get: Callable[[Mapping[str, Any]], Mapping[str, float]],
+    ) -> dict[str, dict[str, tuple[float, None]]]:
+        groups = {}
+        for name in names:
+            found = [get(report) for other, report, _ in runs if other == name]
+            groups[name] = {s: (fmean(of[s] for of in found), None) for s in found[0]}
+        return groups
+
+    def of_model(report: Mapping[str, Any]) -> dict[str, float]:
+        model = report["reward_model"][report["labels"]]
+        return {**model["sections"], "Score": model["score"]}
+
+    figures["model"].append(
+        Figure(
+            charts.grouped_bars(
+                "RewardBench accuracy of the reward models", "percent", mean_by_section(of_model)
+            ),
+            "By whose labels is a reward model best, and in which section?",
         )
-        + "</table></details>"
-        for stage, values in settings.items()
     )
-    times = ", ".join(f"{escape(name)} {value:.0f} s" for name, value in report["seconds"].items())
-    return f"<h2>6. What was run</h2><p>Wall-clock time: {times}.</p>{tables}"
+    for key, title, unit in (
+        ("objective/scores", "Score by the own reward model", "score"),
+        ("objective/kl", "KL to the base model", "nats an answer"),
+    ):
+        series = {}
+        for name in names:
+            own = [updates for other, _, updates in runs if other == name]
+            for number, updates in enumerate(own, 1):
+                label = name if len(own) == 1 else f"{name}, {number}"
+                series[label] = [(u["episode"], u[key]) for u in updates if key in u]
+        figures["training"].append(
+            Figure(
+                charts.lines(title, "episode", unit, series),
+                "Each run's score is by its own reward model: compare the curves' shapes, not "
+                "their heights."
+                if key == "objective/scores"
+                else "Of two runs as good, the one of lower KL moved less.",
+            )
+        )
+    for key, title, unit in (
+        ("gold_rate", "Right by the world's rules", "share right"),
+        ("reference_reward", "Reward by the reference reward model", "mean reward"),
+    ):
+        if all(key in report["policy"]["after"] for _, report, _ in runs):
+
+            def of_policy(report: Mapping[str, Any], key: str = key) -> dict[str, float]:
+                policy = report["policy"]
+                return {**policy["sections"]["after"][key], "All": policy["after"][key]}
+
+            figures["policy"].append(
+                Figure(
+                    charts.grouped_bars(
+                        f"{title}, after training", unit, mean_by_section(of_policy)
+                    ),
+                    "Which assistant ends higher, and in which section?",
+                )
+            )
+    rows = []
+    for name, get in _COMPARED.items():
+        cells = []
+        for run in names:
+            found = [get(report) for other, report, _ in runs if other == run]
+            known = [value for value in found if value is not None]
+            cells.append(mean_and_deviation(known, 3) if known else "")
+        if any(cells):
+            rows.append([name, *cells])
+    return Page(
+        "Runs compared",
+        f"{', '.join(names)}: the same stages with other labels, methods or seeds. Runs of one "
+        "name are its seeds: their mean, in the table with the standard deviation.",
+        [
+            Section(
+                "figures",
+                "Figures",
+                "A difference that is smaller than the deviation over seeds is none.",
+                (),
+                [Table("All runs", ["", *names], rows)],
+            ),
+            Section(
+                "reward-models",
+                "Reward models",
+                "Whose labels make the best judge?",
+                figures["model"],
+            ),
+            Section(
+                "training",
+                "Training",
+                "Which run learns faster, and how far does it go for it?",
+                figures["training"],
+            ),
+            Section(
+                "policy",
+                "Policies",
+                "All policies are judged by the same rules and the same kind of reference model.",
+                figures["policy"],
+            ),
+        ],
+    )
+
+
+_COMPARED: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
+    "ICM labels right, 0–1": lambda r: r["icm"].get("label_accuracy"),
+    "reward model, RewardBench score": lambda r: r["reward_model"][r["labels"]]["score"],
+    "policy: right before, 0–1": lambda r: r["policy"]["before"].get("gold_rate"),
+    "policy: right after, 0–1": lambda r: r["policy"]["after"].get("gold_rate"),
+    "policy: reference reward before": lambda r: r["policy"]["before"]["reference_reward"],
+    "policy: reference reward after": lambda r: r["policy"]["after"]["reference_reward"],
+    "policy: win rate against the base model, 0–1": lambda r: r["policy"]["win_rate"],
+    "policy: length-controlled win rate, 0–1": lambda r: r["policy"]["length_controlled_win_rate"],
+    "policy: words an answer": lambda r: r["policy"]["after"]["length"],
+    "seconds": lambda r: r["seconds"]["total"],
+}
+"""The figures that a comparison's table shows of each run."""

@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
 
+from icm_rl.cards import public_name, write_model_card
 from icm_rl.data import read_rows
 from icm_rl.errors import InputError
 from icm_rl.files import write_json, write_jsonl
@@ -149,6 +150,15 @@ def train_reward_model(
     trainer.save_model()
     if trainer.is_world_process_zero():
         write_jsonl(folder / "history.jsonl", trainer.state.log_history)
+        write_model_card(
+            folder,
+            folder,
+            f"Reward model: {folder.name}",
+            f"It scores an answer by the preferences of `{public_name(arguments.preferences)}`.",
+            model.model_name_or_path,
+            ["reward-model", "trl"],
+            metrics,
+        )
         write_json(folder / "metrics.json", metrics)
     trainer.accelerator.end_training()
     return metrics

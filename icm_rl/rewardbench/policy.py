@@ -267,7 +267,7 @@ def _curves(policies: Mapping[str, Mapping[str, Any]], models: Sequence[str]) ->
     """Learning curves of the runs of which checkpoints were scored; when one reaches another."""
     runs: dict[str, list[tuple[int, str]]] = {}
     for policy in policies:
-        episode = _episode(Path(policy))
+        episode = episode_of(Path(policy))
         if episode is not None:
             runs.setdefault(str(Path(policy).parent), []).append((episode, policy))
     if not runs:
@@ -294,7 +294,7 @@ def _curves(policies: Mapping[str, Mapping[str, Any]], models: Sequence[str]) ->
     return {"curves": curves, "episodes_to_reach": reach}
 
 
-def _episode(policy: Path) -> int | None:
+def episode_of(policy: Path) -> int | None:
     """After how many episodes of its run a checkpoint, or the last policy, was saved."""
     history = policy.parent / "history.jsonl"
     if not history.exists() or not re.fullmatch(r"(.+-\d+|policy)", policy.name):

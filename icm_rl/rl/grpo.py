@@ -8,6 +8,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
+from icm_rl.cards import write_policy_card
 from icm_rl.files import append_jsonl, drop_after, write_json
 from icm_rl.models import resolve
 from icm_rl.rl.prompts import Prompt
@@ -119,6 +120,7 @@ def train_grpo(
     trainer.save_model(str(folder / "policy"))
     metrics = {"seconds": round(result.metrics["train_runtime"], 2), **history.last}
     if trainer.is_world_process_zero():
+        write_policy_card(folder, "GRPO", model.model_name_or_path, metrics)
         write_json(folder / "metrics.json", metrics)
     trainer.accelerator.end_training()
     return metrics

@@ -35,31 +35,43 @@ def value(report, key):
 
 def finished_run(folder):
     """The files of a finished run, with hostile text in what comes from models."""
-    table = {"mean": 0.5, "sections": {"Chat": 0.5, "Safety": 0.5}}
+    table = {"mean": 0.5, "interval": [0.4, 0.6], "sections": {"Chat": 0.5, "Safety": 0.5}}
     names = ("zero_shot", "golden_many_shot", "random_many_shot", "label", "human_label")
     icm = {f"{name}_accuracy": 0.1 * k for k, name in enumerate(names, 1)}
     icm["consistent_zero_shot_accuracy"] = 0.6
     write_json(folder / "icm/metrics.json", {"examples": 4, "pools": 1, **icm})
+    label = {"id": "0:A>B", "text": "t", "label": True, "log_odds": 1.0, "group": "0"}
+    write_jsonl(folder / "icm/labels.jsonl", [label])
     record = {"utility": 1.0, "accuracy": 0.5, "inconsistencies": 0, "temperature": 9.0}
+    record |= {"pool": 0, "accepted": True, "changes": {}}
     write_jsonl(folder / "icm/history.jsonl", [{"iteration": k, **record} for k in range(3)])
     for name in ("icm", "gold", "human"):
         scores = {"score": 70.0, "sections": {"Chat": 70.0}, "subsets": {"hep-go": 70.0}}
+        interval = [60.0, 80.0]
+        scores["intervals"] = {"score": interval, "sections": {"Chat": interval}}
+        scores["by_length"] = {"longer": {"rows": 2, "accuracy": 50.0, "interval": interval}}
         write_json(folder / f"rewardbench/{name}/metrics.json", scores)
         bins = [{"confidence": 0.6, "accuracy": 0.5, "pairs": 2}]
         trained = {"pairs": 3, "eval_calibration_error": 0.123, "eval_reliability": bins}
+        trained["eval_accuracy"] = 0.75
         write_json(folder / f"reward/{name}/metrics.json", trained)
     update = {"objective/scores": 0.1, "objective/kl": 0.2, "val/length": 7.0}
-    write_jsonl(folder / "ppo/history.jsonl", [{"episode": k, **update} for k in (1, 2)])
+    updates = [{"update": k, "episode": 8 * k, **update} for k in (1, 2)]
+    write_jsonl(folder / "ppo/history.jsonl", updates)
+    (folder / "ppo/policy-1").mkdir(parents=True)
     found = {"reward": {"gold": table}, "length": table, "gold_rate": table}
+    found["refusal_rate"] = {"harmful": {"prompts": 2, "rate": 0.5}}
+    won = {"win_rate": {"gold": table}, "length_controlled_win_rate": {"gold": 0.5}}
     policy = {"prompts": 1, "baseline": "base", "reference_reward_models": ["gold"]}
-    policy["policies"] = {"base": found, "policy": found | {"win_rate": {"gold": table}}}
+    policy["policies"] = {"base": found, "policy": found | won}
     write_json(folder / "policy/ppo/metrics.json", policy)
     before = {"text": "<img src=x>", "rewards": {"gold": 0.0}, "accepted": False}
     after = {"text": "&copy;", "rewards": {"gold": 1.0}, "accepted": True}
     answer = {"prompt": "<script>alert(1)</script>", "answers": {"base": before, "policy": after}}
     write_jsonl(folder / "policy/ppo/answers.jsonl", [answer])
     for name in ("icm", "ppo"):
-        write_json(folder / name / "settings.json", {"settings": {"seed": 0}, "inputs": {}})
+        settings = {"seed": 0, "max_kl": 0.1}
+        write_json(folder / name / "settings.json", {"settings": settings, "inputs": {}})
     stages = ("icm", "reward/icm", "reward/gold", "ppo", "rewardbench/icm", "policy/ppo")
     write_json(folder / "stages.json", {name: {"seconds": 10.0} for name in stages})
 
@@ -78,11 +90,13 @@ def test_the_report_has_every_key_and_runs_nothing(tmp_path):
         "total": 60.0,
     }
     page = (tmp_path / "report.html").read_text()
-    assert "<script" not in page and "<img" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<img src=x>" not in page
     assert "&amp;copy;" in page
-    assert "icm 12.3 %, gold 12.3 %, human 12.3 %" in page
     assert not re.search(r"(src|href)=.http", page)
+    assert "policy-1" in page and "ended: the KL exceeded 0.1" in page
+    markdown = (tmp_path / "report.md").read_text()
+    assert "| icm | 70.000 | 60.0–80.0 | 75.000 | 12.300 |" in markdown
+    assert "\\<script\\>alert(1)" in markdown
     assert "ICM labels" in results_table(report)
 
 
