@@ -218,7 +218,10 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
 
 @pytest.mark.parametrize(
     "recipe",
-    ["icm", "reward", "ppo", "pipeline", "miniature", "../eval/rewardbench", "../eval/policy"],
+    [
+        *("icm", "reward", "ppo", "grpo", "pipeline", "miniature"),
+        *(f"../eval/{name}" for name in ("rewardbench", "policy", "report", "benchmark")),
+    ],
 )
 def test_help_explains_every_setting(recipe, tmp_path):
     done = run_forked(f"recipes/{recipe}.py", "--help", folder=tmp_path)

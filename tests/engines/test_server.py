@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from datasets import load_dataset
 
 from icm_rl.engines.server import ServerConfig, ServerEngine
 from icm_rl.errors import InputError
+from icm_rl.files import write_jsonl
 from icm_rl.icm.objective import Scorer
 from icm_rl.icm.search import SearchConfig, search
 from icm_rl.models import resolve
+from icm_rl.rewardbench.answers import AnswersConfig, answer_prompts
 from icm_rl.tasks import TASKS
 from tests.conftest import ROOT, kill, killed_often, rows, run, start, wait_until
 
@@ -151,6 +154,31 @@ def test_twenty_kills_of_a_search_on_a_server_lose_nothing(server, data, tmp_pat
     out = tmp_path / "out"
     killed_often((*flags, "--server", server.url, "--output_dir", out), out / "pools", 20)
     assert written_labels(out) == written_labels(tmp_path / "local")
+
+
+def test_a_judge_on_the_server_gives_the_local_log_odds(server, data, tmp_path):
+    write_jsonl(tmp_path / "few.jsonl", rows(data / "benchmark.jsonl")[::16])
+    flags = ("eval/rewardbench.py", "--judge", "miniature", "--dtype", "float32")
+    flags += ("--benchmark", tmp_path / "few.jsonl", "--output_dir")
+    run(*flags, tmp_path / "local")
+    run(*flags, tmp_path / "remote", "--server", server.url)
+    local, remote = (
+        load_dataset("parquet", data_files=str(tmp_path / name / "scores.parquet"))["train"]
+        for name in ("local", "remote")
+    )
+    for name in ("chosen", "rejected"):
+        expected = [log_odds for [log_odds] in local[name]]
+        assert [log_odds for [log_odds] in remote[name]] == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_policy_behind_the_server_answers_as_the_local_one(server, data, tmp_path):
+    prompts = [row["prompt"] for row in rows(data / "benchmark.jsonl")[::24]]
+    asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    config = AnswersConfig(response_length=16, dtype="float32", answers_dir=str(tmp_path))
+    local, remote = (
+        answer_prompts(name, asked, config) for name in ("miniature", f"miniature@{server.url}")
+    )
+    assert remote == local
 
 
 def test_labels_outside_the_top_are_counted_and_too_many_are_an_error(
