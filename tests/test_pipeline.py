@@ -42,7 +42,9 @@ def test_the_chain_ends_with_a_table_and_a_report(whole):
     folder, done = whole
     assert "Policy on RewardBench's prompts" in done.stdout
     assert f"report: {folder / 'report.html'}" in done.stdout
-    assert (folder / "report.html").read_text().count("<svg") >= 9
+    assert (folder / "report.html").read_text().count("data-chart=") >= 10
+    for model in ("reward/icm", "ppo/policy"):
+        assert "| base model | `miniature` |" in (folder / model / "README.md").read_text()
     report = json.loads((folder / "report.json").read_text())
     assert report["icm"]["examples"] == 48
     assert set(report["reward_model"]) == {"icm", "gold", "human"}
@@ -56,8 +58,22 @@ def test_one_word_takes_grpo_in_the_place_of_ppo(whole):
     report = json.loads((folder / "report.json").read_text())
     assert report["rl"] == "grpo" and "grpo" in report["seconds"]
     assert "3. GRPO" in (folder / "report.html").read_text()
+    assert (folder / "grpo" / "policy" / "README.md").exists()
     run(*config(folder.parent), "--run_dir", folder)
     assert (folder / "report.json").read_bytes() == before
+
+
+def test_a_policy_by_each_of_two_labels_and_a_page_that_compares_them(whole):
+    folder, _ = whole
+    before = (folder / "report.json").read_bytes()
+    done = run(*config(folder.parent), "--run_dir", folder, "--labels", "icm", "human")
+    assert done.stderr.count("(complete)") == 9  # all but the other policy and its scores
+    assert (folder / "report.json").read_bytes() == before
+    other = json.loads((folder / "report-human.json").read_text())
+    assert other["labels"] == "human" and other["icm"] == json.loads(before)["icm"]
+    assert f"comparison: {folder / 'comparison.html'}" in done.stdout
+    page = (folder / "comparison.html").read_text()
+    assert ">human</button>" in page and page.count("data-chart=") == 5
 
 
 def test_two_assistants_are_compared_over_training(whole, tmp_path):

@@ -227,7 +227,8 @@ def score_benchmark(preference: Preference, benchmark: Benchmark, folder: Path) 
         row = benchmark.rows[index]
         return sum(map(len, (str(row.prompt), *row.chosen, *row.rejected)))
 
-    todo = sorted(set(range(len(benchmark.rows))) - done.keys(), key=length, reverse=True)
+    missing = [index for index in range(len(benchmark.rows)) if index not in done]
+    todo = sorted(missing, key=length, reverse=True)
     own = todo[state.process_index :: state.num_processes]
     progress = Progress("RewardBench", len(own), unit="row", shown=state.is_main_process)
     right, found = 0.0, []
