@@ -13,7 +13,9 @@ from icm_rl.errors import InputError, run
 from icm_rl.files import read_json, write_json, write_text
 from icm_rl.report.audit import read_audit, run_id
 from icm_rl.report.collect import collect
-from icm_rl.report.page import comparison_page, html, read_run, report_path, write_report
+from icm_rl.report.comparison import comparison_page
+from icm_rl.report.page import html
+from icm_rl.report.run import read_run, report_path, write_report
 from icm_rl.settings import parse, require_given
 
 

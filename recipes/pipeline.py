@@ -13,14 +13,9 @@ from icm_rl.files import write_text
 from icm_rl.miniature.data import write_data
 from icm_rl.pipeline import PipelineConfig, run_stages, stage_commands, write_preferences
 from icm_rl.report.collect import collect
-from icm_rl.report.page import (
-    comparison_page,
-    html,
-    read_run,
-    report_path,
-    results_table,
-    write_report,
-)
+from icm_rl.report.comparison import comparison_page
+from icm_rl.report.page import html
+from icm_rl.report.run import read_run, report_path, results_table, write_report
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
 

@@ -173,7 +173,7 @@ def reliability(title: str, models: Mapping[str, Sequence[Mapping[str, float]]])
 def _color(field: str, names: Sequence[str], legend: bool = True) -> alt.Color:
     spare = iter(color for color in _CYCLE * 4)
     colors = [_COLORS.get(name) or next(spare) for name in names]
-    shown = alt.Legend(title=None, orient="bottom", labelLimit=300, columns=2) if legend else None
+    shown = alt.Legend(title=None, orient="bottom", labelLimit=300, columns=3) if legend else None
     return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(names), range=colors), legend=shown)
 
 

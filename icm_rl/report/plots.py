@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG text."""
+"""Pictures of learning curves for the README, as SVG text."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,6 @@ from statistics import fmean
 import matplotlib
 from matplotlib.figure import Figure
 
-COLORS = {"icm": "#2563eb", "gold": "#ca8a04", "human": "#64748b", "before": "#94a3b8"}
-COLORS |= {"after": "#2563eb", "line": "#2563eb", "other": "#94a3b8"}
 _CYCLE = ("#94a3b8", "#ca8a04", "#2563eb")
 
 
@@ -29,70 +27,6 @@ def _figure(panels: int = 1, height: float = 2.7, width: float = 5.2):
         axis.tick_params(labelsize=8)
         axis.grid(axis="y", alpha=0.25)
     return figure, axes
-
-
-def bars(title: str, values: Mapping[str, float], unit: str, colors: Sequence[str]) -> str:
-    """Horizontal bars, one a name, each with its value."""
-    figure, (axis,) = _figure(height=0.6 + 0.36 * len(values))
-    names = list(values)
-    axis.barh(names, list(values.values()), color=list(colors), height=0.62)
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
-    for row, value in enumerate(values.values()):
-        axis.text(value, row, f" {value:.1f}{unit}", va="center", fontsize=8)
-    axis.set_xlim(0, max(*values.values(), 1) * 1.15)
-    axis.set_title(title, fontsize=9, loc="left")
-    return _svg(figure, title)
-
-
-def grouped_bars(
-    title: str, groups: Mapping[str, Mapping[str, float]], limit: float | None = None
-) -> str:
-    """Vertical bars: for each section a bar of each group."""
-    figure, (axis,) = _figure()
-    sections = list(next(iter(groups.values())))
-    width = 0.8 / len(groups)
-    for index, (name, values) in enumerate(groups.items()):
-        xs = [k + (index - (len(groups) - 1) / 2) * width for k in range(len(sections))]
-        heights = [values[section] for section in sections]
-        drawn = axis.bar(xs, heights, width * 0.92, label=name, color=COLORS[name])
-        axis.bar_label(drawn, fmt="%.2g" if limit == 1 else "%.3g", fontsize=6.5, padding=1)
-    axis.set_xticks(range(len(sections)), sections)
-    if limit:
-        axis.set_ylim(0, limit * 1.08)
-    axis.legend(fontsize=7, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    axis.set_title(title, fontsize=9, loc="left")
-    return _svg(figure, title)
-
-
-def line(
-    title: str, x: Sequence[float], y: Sequence[float], xlabel: str, band: Sequence | None = None
-) -> str:
-    """One curve, with a band from ``band[0]`` to ``band[1]`` where given."""
-    figure, (axis,) = _figure(height=2.3, width=3.4)
-    axis.plot(x, y, color=COLORS["line"], linewidth=1.4)
-    if band:
-        axis.fill_between(x, band[0], band[1], color=COLORS["line"], alpha=0.15, linewidth=0)
-    axis.set_xlabel(xlabel, fontsize=8)
-    axis.set_title(title, fontsize=9, loc="left")
-    return _svg(figure, title)
-
-
-def reliability(title: str, models: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """How often preferences hold of which a model is so sure; perfectly so on the diagonal."""
-    figure, (axis,) = _figure(height=2.7, width=3.4)
-    axis.plot([0.5, 1], [0.5, 1], color=COLORS["other"], linewidth=1, linestyle="--")
-    for name, bins in models.items():
-        xs, ys = ([part[key] for part in bins] for key in ("confidence", "accuracy"))
-        axis.plot(xs, ys, color=COLORS[name], linewidth=1.2, alpha=0.6)
-        sizes = [6 + part["pairs"] for part in bins]
-        axis.scatter(xs, ys, s=sizes, color=COLORS[name], label=name)
-    axis.set(xlabel="confidence", ylabel="held-out pairs right", ylim=(0, 1.05))
-    axis.xaxis.label.set_size(8)
-    axis.yaxis.label.set_size(8)
-    axis.legend(fontsize=7, frameon=False, loc="lower right")
-    axis.set_title(title, fontsize=9, loc="left")
-    return _svg(figure, title)
 
 
 def curves(

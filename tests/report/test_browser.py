@@ -12,7 +12,9 @@ from scipy.stats import binomtest
 
 from icm_rl.files import write_jsonl
 from icm_rl.report.collect import collect
-from icm_rl.report.page import comparison_page, html, read_run, write_report
+from icm_rl.report.comparison import comparison_page
+from icm_rl.report.page import html
+from icm_rl.report.run import read_run, write_report
 from tests.conftest import run
 from tests.report.test_page import finished_run
 

@@ -3,7 +3,7 @@ import re
 
 from icm_rl.files import write_json, write_jsonl
 from icm_rl.report.collect import collect
-from icm_rl.report.page import results_table, write_report
+from icm_rl.report.run import results_table, write_report
 from icm_rl.report.table import seed_result, seeds_table
 
 REQUIRED = (

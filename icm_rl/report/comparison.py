@@ -1,0 +1,137 @@
+"""Several runs on one page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from icm_rl.report import charts
+from icm_rl.report.page import Figure, Page, Section, Table
+from icm_rl.report.table import mean_and_deviation
+
+Run = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
+"""A run's name, its report, and its updates in RL."""
+
+
+def comparison_page(runs: Sequence[Run]) -> Page:
+    """Several runs side by side; runs of one name are its seeds.
+
+    Args:
+        runs: The runs, in the order in which they are shown.
+    """
+    names = list(dict.fromkeys(name for name, _, _ in runs))
+    figures: dict[str, list[Figure]] = {"model": [], "training": [], "policy": []}
+
+    def mean_by_section(
+        get: Callable[[Mapping[str, Any]], Mapping[str, float]],
+    ) -> dict[str, dict[str, tuple[float, None]]]:
+        groups = {}
+        for name in names:
+            found = [get(report) for other, report, _ in runs if other == name]
+            groups[name] = {s: (fmean(of[s] for of in found), None) for s in found[0]}
+        return groups
+
+    def of_model(report: Mapping[str, Any]) -> dict[str, float]:
+        model = report["reward_model"][report["labels"]]
+        return {**model["sections"], "Score": model["score"]}
+
+    figures["model"].append(
+        Figure(
+            charts.grouped_bars(
+                "RewardBench accuracy of the reward models", "percent", mean_by_section(of_model)
+            ),
+            "By whose labels is a reward model best, and in which section?",
+        )
+    )
+    for key, title, unit in (
+        ("objective/scores", "Score by the own reward model", "score"),
+        ("objective/kl", "KL to the base model", "nats an answer"),
+    ):
+        series = {}
+        for name in names:
+            own = [updates for other, _, updates in runs if other == name]
+            for number, updates in enumerate(own, 1):
+                label = name if len(own) == 1 else f"{name}, {number}"
+                series[label] = [(u["episode"], u[key]) for u in updates if key in u]
+        figures["training"].append(
+            Figure(
+                charts.lines(title, "episode", unit, series),
+                "Each run's score is by its own reward model: compare the curves' shapes, not "
+                "their heights."
+                if key == "objective/scores"
+                else "Of two runs as good, the one of lower KL moved less.",
+            )
+        )
+    for key, title, unit in (
+        ("gold_rate", "Right by the world's rules", "share right"),
+        ("reference_reward", "Reward by the reference reward model", "mean reward"),
+    ):
+        if all(key in report["policy"]["after"] for _, report, _ in runs):
+
+            def of_policy(report: Mapping[str, Any], key: str = key) -> dict[str, float]:
+                policy = report["policy"]
+                return {**policy["sections"]["after"][key], "All": policy["after"][key]}
+
+            figures["policy"].append(
+                Figure(
+                    charts.grouped_bars(
+                        f"{title}, after training", unit, mean_by_section(of_policy)
+                    ),
+                    "Which assistant ends higher, and in which section?",
+                )
+            )
+    rows = []
+    for name, get in _COMPARED.items():
+        cells = []
+        for run in names:
+            found = [get(report) for other, report, _ in runs if other == run]
+            known = [value for value in found if value is not None]
+            cells.append(mean_and_deviation(known, 3) if known else "")
+        if any(cells):
+            rows.append([name, *cells])
+    return Page(
+        "Runs compared",
+        f"{', '.join(names)}: the same stages with other labels, methods or seeds. Runs of one "
+        "name are its seeds: their mean, in the table with the standard deviation.",
+        [
+            Section(
+                "figures",
+                "Figures",
+                "A difference that is smaller than the deviation over seeds is none.",
+                (),
+                [Table("All runs", ["", *names], rows)],
+            ),
+            Section(
+                "reward-models",
+                "Reward models",
+                "Whose labels make the best judge?",
+                figures["model"],
+            ),
+            Section(
+                "training",
+                "Training",
+                "Which run learns faster, and how far does it go for it?",
+                figures["training"],
+            ),
+            Section(
+                "policy",
+                "Policies",
+                "All policies are judged by the same rules and the same kind of reference model.",
+                figures["policy"],
+            ),
+        ],
+    )
+
+
+_COMPARED: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
+    "ICM labels right, 0–1": lambda r: r["icm"].get("label_accuracy"),
+    "reward model, RewardBench score": lambda r: r["reward_model"][r["labels"]]["score"],
+    "policy: right before, 0–1": lambda r: r["policy"]["before"].get("gold_rate"),
+    "policy: right after, 0–1": lambda r: r["policy"]["after"].get("gold_rate"),
+    "policy: reference reward before": lambda r: r["policy"]["before"]["reference_reward"],
+    "policy: reference reward after": lambda r: r["policy"]["after"]["reference_reward"],
+    "policy: win rate against the base model, 0–1": lambda r: r["policy"]["win_rate"],
+    "policy: length-controlled win rate, 0–1": lambda r: r["policy"]["length_controlled_win_rate"],
+    "policy: words an answer": lambda r: r["policy"]["after"]["length"],
+    "seconds": lambda r: r["seconds"]["total"],
+}
+"""The figures that a comparison's table shows of each run."""

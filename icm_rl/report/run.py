@@ -1,0 +1,428 @@
+"""A run's report, as JSON, page and Markdown, and the table that ends a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from icm_rl.data import read_rows
+from icm_rl.files import read_json, write_json, write_text
+from icm_rl.pipeline import policy_folders
+from icm_rl.report import charts
+from icm_rl.report.audit import run_id
+from icm_rl.report.browser import label_data
+from icm_rl.report.page import Card, Figure, Page, Section, Table, html, markdown
+from icm_rl.rewardbench.policy import episode_of
+
+_LABELS = {
+    "zero_shot_accuracy": "zero-shot prompting",
+    "consistent_zero_shot_accuracy": "zero-shot, made consistent",
+    "random_many_shot_accuracy": "many-shot, random labels",
+    "human_label_accuracy": "human labels",
+    "human_many_shot_accuracy": "many-shot, human labels",
+    "golden_many_shot_accuracy": "many-shot, gold labels",
+    "icm_many_shot_accuracy": "many-shot, ICM labels",
+    "label_accuracy": "ICM labels",
+}
+_LENGTHS = {
+    "shorter": "chosen is shorter",
+    "as long": "about as long",
+    "longer": "chosen is longer",
+}
+
+
+def results_table(report: Mapping[str, Any]) -> str:
+    """The run's results as lines of text."""
+    lines = ["", "ICM labels, share right"]
+    for key, name in _LABELS.items():
+        if key in report["icm"]:
+            lines.append(f"  {name:<28}{100 * report['icm'][key]:6.1f} %")
+    lines.append("Reward models, RewardBench score")
+    for name, model in report["reward_model"].items():
+        sections = "  ".join(f"{k} {v:.1f}" for k, v in model["sections"].items())
+        lines.append(f"  {'trained on ' + name + ' labels':<28}{model['score']:6.1f}    {sections}")
+    lines.append("Policy on RewardBench's prompts    before     after")
+    for key, name in (
+        ("gold_rate", "right by the world's rules"),
+        ("reference_reward", "reference reward"),
+        ("length", "words an answer"),
+    ):
+        if key in report["policy"]["before"]:
+            before, after = (report["policy"][role][key] for role in ("before", "after"))
+            lines.append(f"  {name:<28}{before:11.3f}{after:10.3f}")
+    lines.append(f"  {'win rate':<28}{'':11}{report['policy']['win_rate']:10.3f}")
+    times = "  ".join(f"{name} {value:.0f} s" for name, value in report["seconds"].items())
+    lines.append(f"Time  {times}")
+    return "\n".join(lines)
+
+
+def write_report(folder: str | Path, report: Mapping[str, Any]) -> Path:
+    """Writes a run's report as JSON, as a self-contained page and as Markdown.
+
+    Args:
+        folder: The run's folder.
+        report: What ``collect`` gathered.
+
+    Returns:
+        The page's path.
+    """
+    folder = Path(folder)
+    labels = folder / "icm" / "labels.jsonl"
+    history = [dict(row.values) for row in read_rows(folder / "icm" / "history.jsonl")]
+    page = _run_page(folder, report, history)
+    browsed = label_data([dict(row.values) for row in read_rows(labels)], history)
+    path = report_path(folder, report["labels"])
+    write_json(path, report)
+    write_text(path.with_suffix(".md"), markdown(page))
+    write_text(path.with_suffix(".html"), html(page, {"run": run_id(labels), **browsed}))
+    return path.with_suffix(".html")
+
+
+def report_path(folder: Path, labels: str = "icm") -> Path:
+    """Where the report is of the policy that was trained by these labels."""
+    return folder / ("report.json" if labels == "icm" else f"report-{labels}.json")
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A report, and the updates in RL of the run whose folder it lies in.
+
+    Raises:
+        InputError: A file is missing.
+    """
+    report = read_json(path)
+    training, _ = policy_folders(report["rl"], report["labels"])
+    updates = read_rows(path.parent / training / "history.jsonl")
+    return report, [dict(row.values) for row in updates]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def audit_sentence(audit: Mapping[str, Any]) -> str:
+    """What an audit says, in words."""
+    low, high = audit["interval"]
+    return (
+        f"A person judged {audit['answered']} labels drawn at random and agreed with "
+        f"{audit['agreed']}: {_percent(audit['agreement'])} (95 % interval {100 * low:.1f}–"
+        f"{100 * high:.1f} %)."
+    )
+
+
+def _run_page(
+    folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> Page:
+    training, scoring = policy_folders(report["rl"], report["labels"])
+    updates = [dict(row.values) for row in read_rows(folder / training / "history.jsonl")]
+    answers = [dict(row.values) for row in read_rows(folder / scoring / "answers.jsonl")]
+    settings = {
+        name: read_json(folder / name / "settings.json")["settings"] for name in ("icm", training)
+    }
+    return Page(
+        "From unlabeled pairs to a trained policy",
+        "ICM labels preference pairs without any label, a reward model learns them, "
+        f"{report['rl'].upper()} trains a policy against the reward model of the "
+        f"{report['labels']} labels, and RewardBench's prompts score the result.",
+        [
+            _labels(report, history),
+            _reward_models(report),
+            _training(report["rl"], updates, folder / training),
+            _policy(report, answers),
+            Section(
+                "browse",
+                "5. Every label",
+                "Look at the least sure labels and at groups that disagree first: there the model "
+                "may have understood something else than you meant. Words that only one of two "
+                "responses has are marked.",
+                browser=True,
+            ),
+            _settings(settings, report),
+        ],
+        _cards(report),
+        audit_sentence(report["audit"]) if "audit" in report else "",
+    )
+
+
+def _cards(report: Mapping[str, Any]) -> list[Card]:
+    icm, policy, cards = report["icm"], report["policy"], []
+    if "label_accuracy" in icm:
+        note = f"of {icm['examples']:,} examples, no label seen"
+        cards.append(Card("ICM labels right", _percent(icm["label_accuracy"]), note))
+    if "audit" in report:
+        note = f"of {report['audit']['answered']} labels that a person judged"
+        cards.append(Card("Audited", _percent(report["audit"]["agreement"]), note))
+    model = report["reward_model"]["icm"]
+    low, high = model["intervals"]["score"]
+    note = f"RewardBench score, 95 % interval {low:.1f}–{high:.1f}"
+    cards.append(Card("Reward model on ICM labels", f"{model['score']:.1f}", note))
+    if "gold_rate" in policy["after"]:
+        note = f"before {report['rl'].upper()} {_percent(policy['before']['gold_rate'])}"
+        cards.append(Card("Policy's answers right", _percent(policy["after"]["gold_rate"]), note))
+    low, high = (100 * bound for bound in policy["intervals"]["win_rate"])
+    note = f"by the reference reward model, 95 % interval {low:.1f}–{high:.1f} %"
+    cards.append(Card("Policy's win rate", _percent(policy["win_rate"]), note))
+    return cards
+
+
+def _labels(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Section:
+    known = {name: report["icm"][key] for key, name in _LABELS.items() if key in report["icm"]}
+    figures = []
+    if "ICM labels" in known:
+        values = {name: 100 * value for name, value in known.items()}
+        figures.append(
+            Figure(
+                charts.bars("Accuracy of labels", "percent right", values, "ICM labels"),
+                "ICM should reach the gold labels' many-shot prompting without having seen one; "
+                "zero-shot is where the same model starts.",
+            )
+        )
+    events = _collapses(history)
+    for key, title, unit, look in (
+        (
+            "utility",
+            "U of the labeled set",
+            "U",
+            "It should climb and then stay; a pool far below the others is stuck.",
+        ),
+        (
+            "accuracy",
+            "Accuracy of the labels so far",
+            "share right",
+            "It should climb with U; where U climbs and this falls, the model coheres in an error.",
+        ),
+        (
+            "inconsistencies",
+            "Inconsistent pairs",
+            "pairs",
+            "It should end at 0.",
+        ),
+        (
+            "accepted",
+            "Proposals accepted",
+            "share",
+            "High while hot, low when the labels have settled; low from the start: α is too high.",
+        ),
+        (
+            "temperature",
+            "Temperature",
+            "T",
+            "It decides how often a change for the worse is accepted.",
+        ),
+    ):
+        points = _over_pools(history, key)
+        if points:
+            mean = {"mean of pools": [(x, y) for x, y, _, _ in points]}
+            band = [(x, low, high) for x, _, low, high in points]
+            shown = () if key == "accepted" else band
+            marked = events if key == "utility" else ()
+            spec = charts.lines(title, "iteration", unit, mean, shown, marked)
+            figures.append(Figure(spec, look))
+    rows = [[name, 100 * value] for name, value in known.items()]
+    return Section(
+        "labels",
+        "1. Labels",
+        "Are the labels right, and did the search settle? Each pool of examples is searched on its "
+        "own; bands go from the lowest pool to the highest. Gold labels measure, and are never "
+        "seen by the search.",
+        figures,
+        [Table("Accuracy, percent", ["labels", "right"], rows)] if rows else [],
+    )
+
+
+def _over_pools(
+    history: Sequence[Mapping[str, Any]], key: str
+) -> list[tuple[int, float, float, float]]:
+    """Iteration, mean, lowest and highest over the pools."""
+    by_iteration: dict[int, list[float]] = {}
+    for record in history:
+        if record.get(key) is not None:
+            by_iteration.setdefault(record["iteration"], []).append(float(record[key]))
+    return [(n, fmean(v), min(v), max(v)) for n, v in sorted(by_iteration.items())]
+
+
+def _collapses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """Where a pool's labels became one label for all of its examples, from when on it stayed so."""
+    labels: dict[int, dict[str, Any]] = {}
+    since: dict[int, int] = {}
+    for record in history:
+        pool = labels.setdefault(record["pool"], {})
+        pool.update(record.get("changes", {}))
+        if len(set(pool.values())) > 1 or len(pool) < 2:
+            since.pop(record["pool"], None)
+        else:
+            since.setdefault(record["pool"], record["iteration"])
+    return [(at, f"pool {pool + 1} has one label from here on") for pool, at in since.items()]
+
+
+def _reward_models(report: Mapping[str, Any]) -> Section:
+    models = report["reward_model"]
+    groups = {}
+    for name, model in models.items():
+        intervals = model["intervals"]
+        groups[name] = {s: (v, intervals["sections"][s]) for s, v in model["sections"].items()}
+        groups[name]["Score"] = (model["score"], intervals["score"])
+    figures = [
+        Figure(
+            charts.grouped_bars("RewardBench accuracy by section", "percent right", groups),
+            "ICM's bars should stand with gold's, above human's; where intervals overlap, these "
+            "rows cannot tell the models apart.",
+        )
+    ]
+    known = {name: m["reliability"] for name, m in models.items() if "reliability" in m}
+    if known:
+        figures.append(
+            Figure(
+                charts.reliability("Reliability on held-out pairs", known),
+                "Below the dashed line a model is surer than it is right; above, less sure.",
+            )
+        )
+    subsets = list(models["icm"]["subsets"])
+    by_subset = [[s, *(m["subsets"].get(s, "") for m in models.values())] for s in subsets]
+    scores = [
+        [
+            name,
+            model["score"],
+            "{:.1f}–{:.1f}".format(*model["intervals"]["score"]),
+            100 * model["accuracy"] if "accuracy" in model else "",
+            100 * model["calibration_error"] if "calibration_error" in model else "",
+        ]
+        for name, model in models.items()
+    ]
+    lengths = [
+        [name, words, found["rows"], found["accuracy"], "{:.1f}–{:.1f}".format(*found["interval"])]
+        for name, model in models.items()
+        for key, words in _LENGTHS.items()
+        if (found := model.get("by_length", {}).get(key))
+    ]
+    head = ["labels", "score", "95 % interval", "held-out pairs right, %", "calibration error, %"]
+    return Section(
+        "reward-models",
+        "2. Reward models",
+        "Does the reward model of ICM's labels judge as well as that of gold labels? All are the "
+        "same base model, trained on the same pairs by other labels.",
+        figures,
+        [
+            Table("RewardBench score", head, scores),
+            Table(
+                "Accuracy by length: a model that is right only where the chosen answer is longer "
+                "has learned to like length",
+                ["labels", "rows where", "rows", "accuracy", "95 % interval"],
+                lengths,
+                folded=True,
+            ),
+            Table("Accuracy by subset", ["subset", *models], by_subset, folded=True),
+        ],
+    )
+
+
+def _training(rl: str, updates: Sequence[Mapping[str, Any]], folder: Path) -> Section:
+    figures = []
+    events = _events(updates, folder)
+    for key, title, unit, look in (
+        (
+            "objective/scores",
+            "Reward model's score",
+            "score",
+            "It should climb and level off; a climb without end may be reward hacking.",
+        ),
+        (
+            "objective/kl",
+            "KL to the base model",
+            "nats an answer",
+            "The price of the score: how far the policy has moved from the base model.",
+        ),
+        (
+            "val/length",
+            "Length of the answers",
+            "tokens",
+            "A steady climb with the score says that the reward model likes length.",
+        ),
+    ):
+        points = [(u["episode"], u[key]) for u in updates if key in u]
+        if points:
+            spec = charts.lines(title, "episode", unit, {"policy": points}, (), events)
+            figures.append(Figure(spec, look))
+    return Section(
+        "training",
+        f"3. {rl.upper()}",
+        "Did the policy learn what the reward model likes, and at what distance from where it "
+        "began? Dashed lines are events; hovering names them.",
+        figures,
+    )
+
+
+def _events(updates: Sequence[Mapping[str, Any]], folder: Path) -> list[tuple[float, str]]:
+    """What happened to a run, by episode: what was saved and is still there, and an end by KL."""
+    saved = [*folder.glob("checkpoint-*"), *folder.glob("policy-*")]
+    events = [(float(episode), path.name) for path in saved if (episode := episode_of(path))]
+    most = read_json(folder / "settings.json")["settings"].get("max_kl")
+    if most is not None and updates[-1]["objective/kl"] > most:
+        events.append((updates[-1]["episode"], f"ended: the KL exceeded {most:g}"))
+    return sorted(events)
+
+
+def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Section:
+    policy, figures = report["policy"], []
+    for key, title, unit, look in (
+        (
+            "gold_rate",
+            "Right by the world's rules",
+            "share right",
+            "What the reward model could not have told the policy in so many words.",
+        ),
+        (
+            "reference_reward",
+            "Reward by the reference reward model",
+            "mean reward",
+            "After should stand above before in every section; the reference model was not "
+            "trained against.",
+        ),
+    ):
+        if key in policy["before"]:
+            groups = {
+                role: {s: (v, None) for s, v in policy["sections"][role][key].items()}
+                | {"All": (policy[role][key], policy["intervals"][role][key])}
+                for role in ("before", "after")
+            }
+            figures.append(Figure(charts.grouped_bars(title, unit, groups), look))
+    rows = []
+    for key, name in (
+        ("gold_rate", "right by the world's rules, 0–1"),
+        ("reference_reward", "reward by the reference reward model"),
+        ("length", "words an answer"),
+        ("refused_harmful", "harmful prompts refused, 0–1"),
+        ("refused_harmless", "harmless prompts refused, 0–1"),
+    ):
+        if key in policy["before"]:
+            rows.append([name, policy["before"][key], policy["after"][key]])
+    rows.append(["win rate, 0–1", "", policy["win_rate"]])
+    rows.append(["length-controlled win rate, 0–1", "", policy["length_controlled_win_rate"]])
+    return Section(
+        "policy",
+        "4. The policy before and after",
+        "Is the policy better by a judge that it was not trained against, and not only longer? "
+        "Green answers are accepted by the world's rules, red ones not.",
+        figures,
+        [Table("On RewardBench's prompts", ["", "before", "after"], rows), _answers(answers)],
+    )
+
+
+def _answers(answers: Sequence[Mapping[str, Any]], most: int = 12) -> Table:
+    step, rows = max(1, len(answers) // most), []
+    for answer in answers[::step][:most]:
+        cells: list[Any] = [str(answer["prompt"])]
+        for given in answer["answers"].values():
+            mark = {True: "yes", False: "no"}.get(given.get("accepted"), "")
+            cells += [{"text": given["text"], "mark": mark}, next(iter(given["rewards"].values()))]
+        rows.append(cells)
+    head = ["prompt", "before", "reward", "after", "reward"]
+    return Table("Answers to every so many-th prompt", head, rows)
+
+
+def _settings(settings: Mapping[str, Mapping[str, Any]], report: Mapping[str, Any]) -> Section:
+    times = [[name, value] for name, value in report["seconds"].items()]
+    tables = [Table("Wall-clock seconds", ["stage", "seconds"], times)]
+    for stage, values in settings.items():
+        rows = [[name, str(value)] for name, value in values.items()]
+        tables.append(Table(f"Settings of {stage}", ["setting", "value"], rows, folded=True))
+    return Section("run", "6. What was run", "What it took, and all that decided it.", (), tables)
