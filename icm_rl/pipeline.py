@@ -144,6 +144,12 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
             f"rewardbench/{name}",
             *("--reward_model", str(run / "reward" / name), "--benchmark", paths["benchmark"]),
         )
+    yield stage(
+        "RewardBench scores the base model as a zero-shot judge",
+        [*launch, "eval/rewardbench.py"],
+        "rewardbench/judge",
+        *("--judge", config.model, "--benchmark", paths["benchmark"]),
+    )
     rl_config = config.ppo_config if config.rl == "ppo" else config.grpo_config
     reference = config.reference_reward_model or str(run / "reward" / "gold")
     world = [] if config.world_seed is None else ["--world_seed", str(config.world_seed)]

@@ -54,7 +54,9 @@ def test_one_word_takes_grpo_in_the_place_of_ppo(whole):
     folder, _ = whole
     before = (folder / "report.json").read_bytes()
     done = run(*config(folder.parent), "--run_dir", folder, "--rl", "grpo")
-    assert done.stderr.count("(complete)") == 7  # ICM, three reward models and their scores
+    assert (
+        done.stderr.count("(complete)") == 8
+    )  # ICM, three reward models, their scores, the judge's
     report = json.loads((folder / "report.json").read_text())
     assert report["rl"] == "grpo" and "grpo" in report["seconds"]
     assert "3. GRPO" in (folder / "report.html").read_text()
@@ -67,7 +69,7 @@ def test_a_policy_by_each_of_two_labels_and_a_page_that_compares_them(whole):
     folder, _ = whole
     before = (folder / "report.json").read_bytes()
     done = run(*config(folder.parent), "--run_dir", folder, "--labels", "icm", "human")
-    assert done.stderr.count("(complete)") == 9  # all but the other policy and its scores
+    assert done.stderr.count("(complete)") == 10  # all but the other policy and its scores
     assert (folder / "report.json").read_bytes() == before
     other = json.loads((folder / "report-human.json").read_text())
     assert other["labels"] == "human" and other["icm"] == json.loads(before)["icm"]

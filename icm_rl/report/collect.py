@@ -8,6 +8,9 @@
 - ``reward_model.{icm,gold,human}.score``, ``.sections`` and ``.subsets``: RewardBench accuracies,
   0–100, with their 95 % ``.intervals``; ``.by_length``, accuracy by the chosen answer's length;
   ``.accuracy``, ``.calibration_error`` on held-out pairs, 0–1;
+- ``judge``: the same accuracies of the base model as a zero-shot judge, asked in both orders, a row
+  whose orders disagree counting half; ``judge.orders_agree``, 0–1, and under
+  ``judge.more_confident_order`` the accuracies where the more confident order decides;
 - ``policy.{before,after}.gold_rate``: share of answers that the world's rules accept, 0–1;
   ``.reference_reward``: mean reward by the reference reward model; ``.length``: words an answer;
   each also by section under ``policy.sections`` and with its 95 % interval under
@@ -73,6 +76,7 @@ def collect(folder: str | Path, rl: str, labels: str = "icm") -> dict[str, Any]:
                 "pairs": trained["pairs"],
                 **{key: trained[f"eval_{key}"] for key in _TRAINED if f"eval_{key}" in trained},
             }
+    judged = read_json(folder / "rewardbench" / "judge" / "metrics.json")
     stages = read_json(folder / "stages.json")
     seconds = {name: stage["seconds"] for name, stage in stages.items()}
     training, scoring = policy_folders(rl, labels)
@@ -92,6 +96,7 @@ def collect(folder: str | Path, rl: str, labels: str = "icm") -> dict[str, Any]:
         "labels": labels,
         "icm": {name: icm[name] for name in _ICM if icm.get(name) is not None},
         "reward_model": reward_models,
+        "judge": {key: judged[key] for key in _SCORED} | judged["judge"],
         "policy": _policy(read_json(folder / scoring / "metrics.json")),
         **audit,
         "seconds": {**times, "total": round(sum(times.values()), 2)},

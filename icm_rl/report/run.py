@@ -24,6 +24,8 @@ _LABELS = {
     "icm_many_shot_accuracy": "many-shot, ICM labels",
     "label_accuracy": "ICM labels",
 }
+_JUDGE = "zero-shot judge"
+_CONFIDENT = "zero-shot judge, more confident order"
 _LENGTHS = {
     "shorter": "chosen is shorter",
     "as long": "about as long",
@@ -39,8 +41,8 @@ def results_table(report: Mapping[str, Any]) -> str:
             lines.append(f"  {name:<28}{100 * report['icm'][key]:6.1f} %")
     lines.append("Reward models, RewardBench score")
     for name, model in report["reward_model"].items():
-        sections = "  ".join(f"{k} {v:.1f}" for k, v in model["sections"].items())
-        lines.append(f"  {'trained on ' + name + ' labels':<28}{model['score']:6.1f}    {sections}")
+        lines.append(_scored(f"trained on {name} labels", model))
+    lines.append(_scored("the base model as judge", report["judge"]["more_confident_order"]))
     lines.append("Policy on RewardBench's prompts    before     after")
     for key, name in (
         ("gold_rate", "right by the world's rules"),
@@ -54,6 +56,11 @@ def results_table(report: Mapping[str, Any]) -> str:
     times = "  ".join(f"{name} {value:.0f} s" for name, value in report["seconds"].items())
     lines.append(f"Time  {times}")
     return "\n".join(lines)
+
+
+def _scored(name: str, model: Mapping[str, Any]) -> str:
+    sections = "  ".join(f"{k} {v:.1f}" for k, v in model["sections"].items())
+    return f"  {name:<28}{model['score']:6.1f}    {sections}"
 
 
 def write_report(folder: str | Path, report: Mapping[str, Any]) -> Path:
@@ -256,16 +263,17 @@ def _collapses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
 
 def _reward_models(report: Mapping[str, Any]) -> Section:
     models = report["reward_model"]
+    judges = {_JUDGE: report["judge"], _CONFIDENT: report["judge"]["more_confident_order"]}
     groups = {}
-    for name, model in models.items():
+    for name, model in {**models, _CONFIDENT: judges[_CONFIDENT]}.items():
         intervals = model["intervals"]
         groups[name] = {s: (v, intervals["sections"][s]) for s, v in model["sections"].items()}
         groups[name]["Score"] = (model["score"], intervals["score"])
     figures = [
         Figure(
             charts.grouped_bars("RewardBench accuracy by section", "percent right", groups),
-            "ICM's bars should stand with gold's, above human's; where intervals overlap, these "
-            "rows cannot tell the models apart.",
+            "ICM's bars should stand with gold's, above human's and the judge's, which is the base "
+            "model itself; where intervals overlap, these rows cannot tell the models apart.",
         )
     ]
     known = {name: m["reliability"] for name, m in models.items() if "reliability" in m}
@@ -286,7 +294,7 @@ def _reward_models(report: Mapping[str, Any]) -> Section:
             100 * model["accuracy"] if "accuracy" in model else "",
             100 * model["calibration_error"] if "calibration_error" in model else "",
         ]
-        for name, model in models.items()
+        for name, model in {**models, **judges}.items()
     ]
     lengths = [
         [name, words, found["rows"], found["accuracy"], "{:.1f}–{:.1f}".format(*found["interval"])]
@@ -294,7 +302,13 @@ def _reward_models(report: Mapping[str, Any]) -> Section:
         for key, words in _LENGTHS.items()
         if (found := model.get("by_length", {}).get(key))
     ]
-    head = ["labels", "score", "95 % interval", "held-out pairs right, %", "calibration error, %"]
+    head = [
+        "labels or judge",
+        "score",
+        "95 % interval",
+        "held-out pairs right, %",
+        "calibration error, %",
+    ]
     return Section(
         "reward-models",
         "2. Reward models",

@@ -14,6 +14,8 @@ REQUIRED = (
     "reward_model.icm.score",
     "reward_model.gold.score",
     "reward_model.human.score",
+    "judge.score",
+    "judge.more_confident_order.score",
     "policy.before.gold_rate",
     "policy.after.gold_rate",
     "policy.before.reference_reward",
@@ -55,6 +57,8 @@ def finished_run(folder):
         trained = {"pairs": 3, "eval_calibration_error": 0.123, "eval_reliability": bins}
         trained["eval_accuracy"] = 0.75
         write_json(folder / f"reward/{name}/metrics.json", trained)
+    judged = scores | {"judge": {"orders_agree": 0.1, "more_confident_order": scores}}
+    write_json(folder / "rewardbench/judge/metrics.json", judged)
     update = {"objective/scores": 0.1, "objective/kl": 0.2, "val/length": 7.0}
     updates = [{"update": k, "episode": 8 * k, **update} for k in (1, 2)]
     write_jsonl(folder / "ppo/history.jsonl", updates)
