@@ -29,6 +29,7 @@ from icm_rl.rewardbench.scoring import (
     score_parts,
 )
 from icm_rl.tasks import configured
+from icm_rl.tasks.pairs import compare
 
 _ROWS_AT_ONCE = 128
 _CHAT_TEMPLATE = (
@@ -174,6 +175,7 @@ def load_preference(config: RewardBenchConfig, benchmark: Benchmark) -> Preferen
         template = config.template or (_CHAT_TEMPLATE if config.chat else None)
         labels = config.labels or (_CHAT_LABELS if config.chat else None)
         task = configured("preferences", template, labels)
+        compare(task, "", "", "")  # a template that names something else is told before all loading
         tokenizer = load_tokenizer(config.judge, trusted, chat=True) if config.chat else None
         engine = load_engine(config.judge, list(task.labels.values()), config)
         return Preference(PairwiseJudge(engine, task, tokenizer).score)

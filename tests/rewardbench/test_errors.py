@@ -20,7 +20,7 @@ REWARDBENCH = {
     "no reference": ([ROW], ["--policy", "miniature"], "--policy and --reference go together"),
     "no judge": ([ROW], [*RM, "--chat"], "--chat is for a --judge; drop it"),
     "no model": ([ROW], RM, "nowhere: no tokenizer could be loaded"),
-    "no column": ([ROW, {"prompt": "p"}], RM, "line 2: the field 'subset' is missing"),
+    "no column": ([ROW, {"prompt": "p"}], RM, "line 2: the field 'chosen' is missing"),
     "no such subset": ([ROW | {"subset": "x"}], RM, "no row's subset is one of RewardBench's (x)"),
     "no list": (
         [SECOND, ROW | {"subset": "Math"}],
