@@ -19,11 +19,11 @@ def label_data(rows: Sequence[Mapping[str, Any]], history: Iterable[Mapping[str,
 
     Returns:
         ``examples``, for each its ``id``, ``group``, ``label``, ``log_odds``, ``gold`` where known,
-        ``changes`` as [iteration, label], and ``doubt``, how much its group disagrees: of a pair,
-        by how much the evidence of one order exceeds that of the other; of other groups, minus the
-        lowest log-odds in it. Of claims the ``text``; of pairs ``first``, and under ``pairs``, by
-        group, the ``query`` and both responses, each a list of [words, whether the other response
-        has others].
+        ``changes`` as [iteration or "the end", label], and ``doubt``, how much its group disagrees:
+        of a pair, by how much the evidence of one order exceeds that of the other; of other groups,
+        minus the lowest log-odds in it. Of claims the ``text``; of pairs ``first``, and under
+        ``pairs``, by group, the ``query`` and both responses, each a list of [words, whether the
+        other response has others].
     """
     changes = defaultdict(list)
     for record in history:
@@ -34,7 +34,12 @@ def label_data(rows: Sequence[Mapping[str, Any]], history: Iterable[Mapping[str,
     for row in rows:
         example = {name: row[name] for name in ("id", "group", "label", "log_odds")}
         example |= {name: row[name] for name in ("gold",) if name in row}
-        example |= {"changes": changes[row["id"]], "doubt": doubts[row["group"]]}
+        changed = changes[row["id"]]
+        if (
+            not changed or changed[-1][1] != row["label"]
+        ):  # what no iteration labeled is, in the end
+            changed.append(["the end", row["label"]])
+        example |= {"changes": changed, "doubt": doubts[row["group"]]}
         if "query" in row:
             if row["group"] not in pairs:
                 first, second = compared(row["a"], row["b"])

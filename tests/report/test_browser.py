@@ -11,6 +11,7 @@ from playwright.sync_api import Page, sync_playwright
 from scipy.stats import binomtest
 
 from icm_rl.files import write_jsonl
+from icm_rl.report.browser import label_data
 from icm_rl.report.collect import collect
 from icm_rl.report.comparison import comparison_page
 from icm_rl.report.page import html
@@ -165,7 +166,7 @@ def test_every_filter_and_order_of_the_label_browser(opened, report):
     assert ids(page) == [row["id"] for row in sorted(rows, key=doubt, reverse=True)[:10]]
     page.select_option("#order", "changes")
     assert ids(page) == [row["id"] for row in rows[:10]]
-    assert "labeled at iteration 0: " in page.locator("#list > li").first.text_content()
+    assert "labels by iteration: 0 " in page.locator("#list > li").first.text_content()
 
 
 def test_hostile_text_is_shown_as_text(opened, report):
@@ -193,6 +194,17 @@ def test_what_differs_between_two_responses_is_marked(opened, tmp_path):
     marked = [side.locator("mark").all_text_contents() for side in page.locator(".side").all()]
     assert marked == [["red,"], ["green,"]]
     assert "labeled better" in page.locator(".side").first.text_content()
+
+
+def test_a_label_that_no_iteration_gave_is_given_in_the_end():
+    row = {"id": "1", "text": "t", "label": True, "log_odds": 1.0, "group": "1"}
+    history = [{"iteration": 3, "changes": {"1": False, "2": True}}]
+    data = label_data([row, row | {"id": "2"}, row | {"id": "3"}], history)
+    assert [example["changes"] for example in data["examples"]] == [
+        [[3, False], ["the end", True]],
+        [[3, True]],
+        [["the end", True]],
+    ]
 
 
 def test_tables_sort_by_the_column_that_is_pressed(opened, report):

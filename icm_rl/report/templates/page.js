@@ -106,8 +106,8 @@ function browse({ run, examples, pairs }) {
       );
     }
     if (example.changes.length) {
-      const steps = example.changes.map(([n, label]) => `${n}: ${named(label)}`).join(", ");
-      parts.push(element("p", { class: "muted" }, `labeled at iteration ${steps}`));
+      const steps = example.changes.map(([n, label]) => `${n} ${named(label)}`).join(", ");
+      parts.push(element("p", { class: "muted" }, `labels by iteration: ${steps}`));
     }
     return parts;
   }
