@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from scipy.stats import binomtest
 
 from icm_rl.files import write_jsonl
@@ -110,10 +110,9 @@ def ids(page: Page) -> list[str]:
 
 def test_the_page_draws_its_charts_and_a_hover_shows_the_number(opened, report):
     page = opened(report[0])
-    page.wait_for_selector(".chart svg")
     charts = page.locator(".chart")
     assert charts.count() >= 8
-    assert all(chart.locator("svg").count() == 1 for chart in charts.all())
+    expect(page.locator(".chart svg")).to_have_count(charts.count())
     assert all(chart.get_attribute("aria-label") for chart in charts.all())
     bar = page.locator("#labels .chart").first.locator(".mark-rect path").first
     bar.scroll_into_view_if_needed()
@@ -247,7 +246,7 @@ def test_an_audit_of_twenty_labels_saved_loaded_and_stated(opened, report, tmp_p
 
     page.reload()
     page.set_input_files("#load", half)
-    assert "13 of 20" in page.locator("#progress").text_content()
+    expect(page.locator("#progress")).to_contain_text("13 of 20")
     for agrees in verdicts[12:]:
         page.click("#yes" if agrees else "#no")
     low, high = binomtest(15, 20).proportion_ci(method="wilson")
@@ -285,8 +284,7 @@ def test_a_file_that_is_no_audit_of_this_run_is_named(opened, report, tmp_path, 
     page = opened(report[0])
     (tmp_path / "audit.json").write_text(content)
     page.set_input_files("#load", tmp_path / "audit.json")
-    page.wait_for_function("document.querySelector('#problem').textContent")
-    assert page.locator("#problem").text_content() == message
+    expect(page.locator("#problem")).to_have_text(message)
     page.fill("#size", "0")
     page.click("#start")
     assert "Give a number of labels from 1 on" in page.locator("#problem").text_content()
@@ -332,8 +330,7 @@ def test_runs_are_compared_on_one_page(opened, report, tmp_path):
     runs = [(name, *read_run(f / "report.json")) for name, f in (("<b>A", folder), ("B", other))]
     (tmp_path / "compared.html").write_text(html(comparison_page(runs)))
     page = opened(tmp_path / "compared.html")
-    page.wait_for_selector(".chart svg")
-    assert all(chart.locator("svg").count() == 1 for chart in page.locator(".chart").all())
+    expect(page.locator(".chart svg")).to_have_count(page.locator(".chart").count())
     head = page.locator("#figures th").all_text_contents()
     assert head == ["", "<b>A", "B"]
     assert page.locator("#figures tbody tr").count() >= 8
