@@ -20,6 +20,7 @@ from tests.conftest import run
 from tests.report.test_page import finished_run
 
 CHROMIUM = shutil.which("chromium")
+expect.set_options(timeout=60_000)  # of a machine that is busy with other tests
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; 'make test' installs it")
 
 HOSTILE = [
