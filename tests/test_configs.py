@@ -88,7 +88,7 @@ def test_config_parses_and_builds(path):
             assert (ROOT / getattr(first, f"{name}_config")).exists()
         paths = {"data": "d", "prompts": "p", "benchmark": "b"}
         stages = list(stage_commands(first, paths, ["gold", "human"]))
-        assert len(stages) == 9
+        assert len(stages) == 10
         for stage in stages:
             script = next(word for word in stage.command if word.endswith(".py"))
             assert (ROOT / script).exists()
