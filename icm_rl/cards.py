@@ -64,10 +64,9 @@ def write_model_card(
             front=front.to_yaml(),
             title=title,
             what=what,
-            rows="\n".join(f"| {_escaped(name)} | {value} |" for name, value in shown.items()),
+            rows="\n".join(f"| {_metric(name)} | {value} |" for name, value in shown.items()),
             settings=yaml.safe_dump(named, sort_keys=False, allow_unicode=True).rstrip(),
-        ),
-        ignore_metadata_errors=False,
+        )
     )
     write_text(folder / "README.md", str(card))
 
@@ -100,7 +99,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _escaped(name: str) -> str:
+def _metric(name: str) -> str:
     """A metric's name; of a reward model's path, which it may hold, only the last part."""
     head, _, path = name.partition("rewards/")
     return f"{head}rewards/{Path(path).name}" if path else name

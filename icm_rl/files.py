@@ -49,12 +49,17 @@ def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def read_appended(path: str | Path) -> list[dict[str, Any]]:
+    """What ``append_jsonl`` added, without a last line that a kill broke."""
+    *lines, _ = Path(path).read_text(encoding="utf-8").split("\n")
+    return list(map(json.loads, lines))
+
+
 def drop_after(path: str | Path, update: int) -> None:
     """Drops the rows of a later ``update``, and a broken last line, of what was appended."""
     path = Path(path)
     if path.exists():
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
-        write_jsonl(path, [row for row in map(json.loads, lines) if row["update"] <= update])
+        write_jsonl(path, [row for row in read_appended(path) if row["update"] <= update])
 
 
 def complete_checkpoints(folder: Path, last_file: str) -> list[Path]:

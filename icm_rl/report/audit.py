@@ -1,18 +1,17 @@
 """A person's answers to a random sample of labels, made on the page and stated by the report."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import binomtest
 
 from icm_rl.errors import InputError
-from icm_rl.files import read_json
+from icm_rl.files import fingerprint, read_json
 
 
 def run_id(labels: Path) -> str:
     """What tells a run's labels from others: a hash of ``labels.jsonl``."""
-    return hashlib.sha256(labels.read_bytes()).hexdigest()[:16]
+    return fingerprint(labels, whole=True)
 
 
 def read_audit(path: str | Path, run: str) -> dict[str, Any]:

@@ -35,9 +35,8 @@ def label_data(rows: Sequence[Mapping[str, Any]], history: Iterable[Mapping[str,
         example = {name: row[name] for name in ("id", "group", "label", "log_odds")}
         example |= {name: row[name] for name in ("gold",) if name in row}
         changed = changes[row["id"]]
-        if (
-            not changed or changed[-1][1] != row["label"]
-        ):  # what no iteration labeled is, in the end
+        # what no iteration labeled is labeled in the end
+        if not changed or changed[-1][1] != row["label"]:
             changed.append(["the end", row["label"]])
         example |= {"changes": changed, "doubt": doubts[row["group"]]}
         if "query" in row:

@@ -111,11 +111,16 @@ def _prefixes(
     model.base_model(
         input_ids=ids,
         attention_mask=seen,
-        position_ids=(seen.cumsum(1) - 1).clamp(min=0),
+        position_ids=positions(seen),
         past_key_values=cache,
         use_cache=True,
     )
     return cache, seen
+
+
+def positions(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Position ids that do not count padding, (batch, time)."""
+    return (attention_mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _inputs(

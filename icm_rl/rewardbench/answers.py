@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from icm_rl.errors import InputError
-from icm_rl.files import append_jsonl, fingerprint, write_json
+from icm_rl.files import append_jsonl, fingerprint, read_appended, write_json
 from icm_rl.models import default_device, load_causal_lm, load_tokenizer, resolve
 from icm_rl.progress import Progress
 from icm_rl.reward.scorer import Messages
@@ -214,8 +214,7 @@ def _read(folder: Path) -> dict[str, str]:
     """The answers of a folder by question; a line that a kill cut off is left out."""
     known = {}
     for path in sorted(folder.glob("answers-*.jsonl")):
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
-        for row in map(json.loads, lines):
+        for row in read_appended(path):
             answer = row.pop("answer")
             known[Question(**row).key] = answer
     return known

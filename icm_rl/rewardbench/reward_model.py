@@ -1,6 +1,5 @@
 """What prefers one answer to another, on RewardBench: reward models, policies, judges."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,7 +12,7 @@ from accelerate.utils import gather_object
 from icm_rl.data import Source
 from icm_rl.engines.loading import EngineConfig, load_engine
 from icm_rl.errors import InputError
-from icm_rl.files import append_jsonl, write_parquet
+from icm_rl.files import append_jsonl, read_appended, write_parquet
 from icm_rl.models import load_tokenizer, resolve
 from icm_rl.progress import Progress
 from icm_rl.reward.implicit import ImplicitRewardScorer
@@ -112,7 +111,7 @@ class RewardBenchConfig(EngineConfig):
             own = {"chat", "template", "labels"}
             own |= {setting.name for setting in fields(EngineConfig)}
             for setting in fields(self):
-                if setting.name in own - {"dtype", "trust_remote_code", "batch_tokens"} and (
+                if setting.name in own - {"dtype", "trust_remote_code"} and (
                     getattr(self, setting.name) != setting.default
                 ):
                     raise InputError(f"--{setting.name} is for a --judge; drop it")
@@ -253,8 +252,7 @@ def _partial_scores(folder: Path) -> dict[int, RowScore]:
     """What a killed run has scored, by row."""
     done = {}
     for path in sorted(folder.glob("partial-*.jsonl")):
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
-        for values in map(json.loads, lines):
+        for values in read_appended(path):
             row = values.pop("row")
             done[row] = RowScore(**values)
     return done

@@ -24,8 +24,9 @@ from trl.models.utils import prepare_deepspeed, prepare_fsdp
 
 from icm_rl.errors import InputError
 from icm_rl.models import first_line, load_causal_lm, load_tokenizer, resolve
+from icm_rl.reward.batching import positions
 from icm_rl.rl.config import PPOConfig
-from icm_rl.rl.rollout import log_probs_and_entropies, positions, read_responses
+from icm_rl.rl.rollout import log_probs_and_entropies, read_responses
 
 _HEADS = ("score", "classifier")
 

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
+from icm_rl.reward.batching import positions
 from icm_rl.reward.scorer import Messages
 
 
@@ -288,8 +289,3 @@ def log_probs_and_entropies(
     return selective_log_softmax_and_entropy(
         logits.float(), tokens, entropy_requires_grad, temperature
     )
-
-
-def positions(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Position ids that do not count padding, (batch, time)."""
-    return (attention_mask.cumsum(1) - 1).clamp(min=0)
