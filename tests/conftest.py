@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from icm_rl.engines import LocalEngine
+from icm_rl.files import write_jsonl
 from icm_rl.miniature.data import write_data
 from icm_rl.models import load_causal_lm, load_tokenizer
 from icm_rl.tasks import TASKS
@@ -137,6 +138,14 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few(data, tmp_path_factory) -> Path:
+    """A row of each subset of the miniature's benchmark."""
+    file = tmp_path_factory.mktemp("few") / "few.jsonl"
+    write_jsonl(file, rows(data / "benchmark.jsonl")[::16])
+    return file
+
+
+@pytest.fixture(scope="session")
 def tokenizer():
     return load_tokenizer("miniature")
 
@@ -159,7 +168,6 @@ def preferences(data):
 @pytest.fixture(scope="session")
 def gold_preferences(data, tmp_path_factory) -> Path:
     """A few pairs in TRL's format, labeled by gold."""
-    from icm_rl.files import write_jsonl
     from icm_rl.icm.labeling import preference_rows
 
     loaded = TASKS["preferences"].load(data / "preferences_train.jsonl", 48)

@@ -78,11 +78,8 @@ def test_grpo_trains_in_two_processes(launch, stages, tmp_path):
     assert found[0]["objective/kl"] < found[1]["objective/kl"]
 
 
-def test_two_processes_evaluate_as_one(data, reward_model, tmp_path):
-    (tmp_path / "some.jsonl").write_text(
-        "".join((data / "benchmark.jsonl").read_text().splitlines(keepends=True)[::16])
-    )
-    read = ("--benchmark", tmp_path / "some.jsonl", "--output_dir")
+def test_two_processes_evaluate_as_one(few, reward_model, tmp_path):
+    read = ("--benchmark", few, "--output_dir")
     policy = ("eval/policy.py", "--config", CONFIGS / "miniature" / "policy.yaml")
     policy += ("--model", "miniature", "--reference_reward_model", reward_model)
     for launched, folder in ((LAUNCH, tmp_path / "one"), (LAUNCHES["zero3"], tmp_path / "two")):

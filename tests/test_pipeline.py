@@ -8,15 +8,15 @@ import yaml
 from tests.conftest import ROOT, kill_when, rows, run
 
 SMALL = {
-    "icm.yaml": {"limit": 24, "restarts": 2},
+    "icm.yaml": {"limit": 16, "restarts": 1, "iterations_per_example": 1},
     "reward.yaml": {"num_train_epochs": 1, "save_steps": 2},
     "ppo.yaml": {"total_episodes": 384, "save_steps": 1, "num_mini_batches": 1},
     "grpo.yaml": {"max_steps": 8, "per_device_train_batch_size": 16, "num_generations": 4},
 }
 
 
-def config(folder):
-    flags = []
+def chain(folder, few):
+    flags = ["--benchmark", few]
     answers = {"answers_dir": str(folder / "answers")}
     for name, changes in {**SMALL, "policy.yaml": answers}.items():
         settings = yaml.safe_load((ROOT / "recipes/configs/miniature" / name).read_text())
@@ -26,9 +26,9 @@ def config(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, few):
     folder = tmp_path_factory.mktemp("whole")
-    done = run(*config(folder), "--run_dir", folder / "run")
+    done = run(*chain(folder, few), "--run_dir", folder / "run")
     return folder / "run", done
 
 
@@ -46,14 +46,14 @@ def test_the_chain_ends_with_a_table_and_a_report(whole):
     for model in ("reward/icm", "ppo/policy"):
         assert "| base model | `miniature` |" in (folder / model / "README.md").read_text()
     report = json.loads((folder / "report.json").read_text())
-    assert report["icm"]["examples"] == 48
+    assert report["icm"]["examples"] == 32
     assert set(report["reward_model"]) == {"icm", "gold", "human"}
 
 
-def test_one_word_takes_grpo_in_the_place_of_ppo(whole):
+def test_one_word_takes_grpo_in_the_place_of_ppo(whole, few):
     folder, _ = whole
     before = (folder / "report.json").read_bytes()
-    done = run(*config(folder.parent), "--run_dir", folder, "--rl", "grpo")
+    done = run(*chain(folder.parent, few), "--run_dir", folder, "--rl", "grpo")
     assert (
         done.stderr.count("(complete)") == 8
     )  # ICM, three reward models, their scores, the judge's
@@ -61,14 +61,14 @@ def test_one_word_takes_grpo_in_the_place_of_ppo(whole):
     assert report["rl"] == "grpo" and "grpo" in report["seconds"]
     assert "3. GRPO" in (folder / "report.html").read_text()
     assert (folder / "grpo" / "policy" / "README.md").exists()
-    run(*config(folder.parent), "--run_dir", folder)
+    run(*chain(folder.parent, few), "--run_dir", folder)
     assert (folder / "report.json").read_bytes() == before
 
 
-def test_a_policy_by_each_of_two_labels_and_a_page_that_compares_them(whole):
+def test_a_policy_by_each_of_two_labels_and_a_page_that_compares_them(whole, few):
     folder, _ = whole
     before = (folder / "report.json").read_bytes()
-    done = run(*config(folder.parent), "--run_dir", folder, "--labels", "icm", "human")
+    done = run(*chain(folder.parent, few), "--run_dir", folder, "--labels", "icm", "human")
     assert done.stderr.count("(complete)") == 10  # all but the other policy and its scores
     assert (folder / "report.json").read_bytes() == before
     other = json.loads((folder / "report-human.json").read_text())
@@ -107,9 +107,9 @@ def test_two_assistants_are_compared_over_training(whole, tmp_path):
     assert again.stdout.count("complete, nothing to do") == 2
 
 
-def test_a_stage_that_fails_ends_the_chain_with_its_one_line(whole, tmp_path):
+def test_a_stage_that_fails_ends_the_chain_with_its_one_line(whole, few, tmp_path):
     folder, _ = whole
-    command = config(tmp_path)
+    command = chain(tmp_path, few)
     reward = yaml.safe_load((tmp_path / "reward.yaml").read_text())
     changed = {**reward, "chat_template_path": "none.jinja"}
     (tmp_path / "reward.yaml").write_text(yaml.safe_dump(changed))
@@ -119,9 +119,9 @@ def test_a_stage_that_fails_ends_the_chain_with_its_one_line(whole, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_killed_in_every_stage_it_ends_the_same(whole, tmp_path):
+def test_killed_in_every_stage_it_ends_the_same(whole, few, tmp_path):
     folder = tmp_path / "run"
-    command = [*config(tmp_path), "--run_dir", folder]
+    command = [*chain(tmp_path, few), "--run_dir", folder]
     moments = [
         (folder / "icm" / "pools" / "00000-0.json").exists,
         lambda: any((folder / "reward" / "icm").glob("checkpoint-*")),

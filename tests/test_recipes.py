@@ -91,7 +91,7 @@ def test_grpo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_p
 
 @pytest.mark.parametrize("value_model", ["policy", "reward model"])
 def test_ppo_of_lora_adapters_keeps_the_best_policy_and_its_log(
-    value_model, data, reward_model, tmp_path
+    value_model, data, few, reward_model, tmp_path
 ):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -139,7 +139,7 @@ def test_ppo_of_lora_adapters_keeps_the_best_policy_and_its_log(
     run(
         *("eval/policy.py", "--config", "recipes/configs/miniature/policy.yaml"),
         *("--model", out / "best", "--reference_reward_model", reward_model),
-        *("--benchmark", data / "benchmark.jsonl", "--output_dir", tmp_path / "eval"),
+        *("--benchmark", few, "--output_dir", tmp_path / "eval"),
         *("--answers_dir", tmp_path / "answers"),
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import altair as alt
@@ -171,7 +172,8 @@ def reliability(title: str, models: Mapping[str, Sequence[Mapping[str, float]]])
 
 
 def _color(field: str, names: Sequence[str], legend: bool = True) -> alt.Color:
-    spare = iter(color for color in _CYCLE * 4)
+    taken = {_COLORS[name] for name in names if name in _COLORS}
+    spare = cycle(color for color in _CYCLE if color not in taken)
     colors = [_COLORS.get(name) or next(spare) for name in names]
     shown = alt.Legend(title=None, orient="bottom", labelLimit=300, columns=3) if legend else None
     return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(names), range=colors), legend=shown)

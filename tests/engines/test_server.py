@@ -15,7 +15,6 @@ from datasets import load_dataset
 
 from icm_rl.engines.server import ServerConfig, ServerEngine
 from icm_rl.errors import InputError
-from icm_rl.files import write_jsonl
 from icm_rl.icm.objective import Scorer
 from icm_rl.icm.search import SearchConfig, search
 from icm_rl.models import resolve
@@ -156,10 +155,9 @@ def test_twenty_kills_of_a_search_on_a_server_lose_nothing(server, data, tmp_pat
     assert written_labels(out) == written_labels(tmp_path / "local")
 
 
-def test_a_judge_on_the_server_gives_the_local_log_odds(server, data, tmp_path):
-    write_jsonl(tmp_path / "few.jsonl", rows(data / "benchmark.jsonl")[::16])
+def test_a_judge_on_the_server_gives_the_local_log_odds(server, few, tmp_path):
     flags = ("eval/rewardbench.py", "--judge", "miniature", "--dtype", "float32")
-    flags += ("--benchmark", tmp_path / "few.jsonl", "--output_dir")
+    flags += ("--benchmark", few, "--output_dir")
     run(*flags, tmp_path / "local")
     run(*flags, tmp_path / "remote", "--server", server.url)
     local, remote = (
@@ -171,8 +169,8 @@ def test_a_judge_on_the_server_gives_the_local_log_odds(server, data, tmp_path):
         assert [log_odds for [log_odds] in remote[name]] == pytest.approx(expected, abs=2e-3)
 
 
-def test_a_policy_behind_the_server_answers_as_the_local_one(server, data, tmp_path):
-    prompts = [row["prompt"] for row in rows(data / "benchmark.jsonl")[::24]]
+def test_a_policy_behind_the_server_answers_as_the_local_one(server, few, tmp_path):
+    prompts = [row["prompt"] for row in rows(few)]
     asked = [[{"role": "user", "content": prompt}] for prompt in prompts]
     config = AnswersConfig(response_length=16, dtype="float32", answers_dir=str(tmp_path))
     local, remote = (

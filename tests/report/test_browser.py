@@ -137,6 +137,13 @@ def test_every_filter_and_order_of_the_label_browser(opened, report):
     page.fill("#search", "nothing has this")
     assert ids(page) == [] and page.locator("#place").text_content() == "none"
     page.fill("#search", "")
+    page.fill("#group", "7")
+    assert ids(page) == ["7:A>B", "7:B>A"]
+    page.fill("#group", "")
+    page.locator("#list > li").nth(3).get_by_role("button", name="1", exact=True).click()
+    assert page.locator("#group").input_value() == "1"
+    assert ids(page) == ["1:A>B", "1:B>A"]
+    page.fill("#group", "")
 
     page.select_option("#label", label="True")
     true = [row["id"] for row in rows if row["label"]]
@@ -299,6 +306,7 @@ def test_it_is_used_by_keyboard_alone(opened, report):
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert {
         "search",
+        "group",
         "label",
         "gold",
         "changed",
@@ -311,7 +319,17 @@ def test_it_is_used_by_keyboard_alone(opened, report):
     assert {"load", "BUTTON", "SUMMARY", "A"} <= reached
 
 
+USE = """([id, value]) => {
+    const control = document.getElementById(id), start = performance.now();
+    control.value = value;
+    control.dispatchEvent(new Event("input"));
+    document.body.getBoundingClientRect();  // the layout too
+    return Math.round(performance.now() - start);
+}"""
+
+
 def test_five_thousand_pairs_are_filtered_and_sorted(opened, tmp_path):
+    """``pytest -s -n 0 -k five_thousand`` prints how long a person waits for each control."""
     folder = tmp_path / "run"
     rows = run_folder(folder, 5000)
     path = write_report(folder, collect(folder, "ppo"))
@@ -322,6 +340,12 @@ def test_five_thousand_pairs_are_filtered_and_sorted(opened, tmp_path):
     page.fill("#search", "")
     page.select_option("#order", "unsure")
     assert ids(page)[0] == min(rows, key=lambda row: row["log_odds"])["id"]
+    controls = {"search": "4", "group": "42", "label": "true", "gold": "right", "changed": "yes"}
+    for id, value in [*controls.items(), ("order", "doubt"), ("order", "changes")]:
+        print(f"{id} {value}: {page.evaluate(USE, [id, value])} ms")
+        if id != "order":
+            assert page.locator("#list > li").count()
+            page.evaluate(USE, [id, ""])
 
 
 def test_runs_are_compared_on_one_page(opened, report, tmp_path):

@@ -2,6 +2,7 @@ import json
 import re
 
 from icm_rl.files import write_json, write_jsonl
+from icm_rl.report import charts
 from icm_rl.report.collect import collect
 from icm_rl.report.run import results_table, write_report
 from icm_rl.report.table import seed_result, seeds_table
@@ -102,6 +103,13 @@ def test_the_report_has_every_key_and_runs_nothing(tmp_path):
     assert "| icm | 70.000 | 60.0–80.0 | 75.000 | 12.300 |" in markdown
     assert "\\<script\\>alert(1)" in markdown
     assert "ICM labels" in results_table(report)
+
+
+def test_no_two_curves_have_one_color():
+    curves = {name: [(0, 0.0)] for name in ("PPO", "icm", "human", "GRPO", "DPO")}
+    spec = charts.lines("Reward", "episode", "reward", curves)
+    colors = spec["layer"][0]["encoding"]["color"]["scale"]["range"]
+    assert len(set(colors)) == len(curves)
 
 
 def test_the_table_of_seeds_has_each_seeds_figure_their_mean_and_deviation(tmp_path):

@@ -122,9 +122,7 @@ def test_killed_it_continues_to_the_same_scores(scored, reward_model, llmbar, tm
     assert scores_of(out).to_list() == scores_of(scored[0]).to_list()
 
 
-def test_a_policys_implicit_reward_and_its_zero_shot_judge(data, tmp_path):
-    few = tmp_path / "few.jsonl"
-    write_jsonl(few, rows(data / "benchmark.jsonl")[::16])
+def test_a_policys_implicit_reward_and_its_zero_shot_judge(few, tmp_path):
     judged = run(
         *("eval/rewardbench.py", "--judge", "miniature", "--benchmark", few),
         *("--output_dir", tmp_path / "judge"),

@@ -92,7 +92,13 @@ function browse({ run, examples, pairs }) {
     if (example.gold !== undefined) {
       fact("gold", named(example.gold), example.gold === example.label ? "yes" : "no");
     }
-    fact("group", example.group);
+    const group = element("button", { type: "button", class: "sort" }, example.group);
+    group.addEventListener("click", () => {
+      byId("group").value = example.group;
+      filter();
+      byId("group").focus();
+    });
+    fact("group", group);
     const parts = [facts];
     if (example.text !== undefined) {
       parts.push(element("div", { class: "text", dir: "auto" }, example.text));
@@ -125,10 +131,11 @@ function browse({ run, examples, pairs }) {
 
   function filter() {
     const query = byId("search").value.toLowerCase();
-    const [label, gold, changed] = ["label", "gold", "changed"].map((id) => byId(id).value);
+    const [group, label, gold, changed] = ["group", "label", "gold", "changed"].map((id) => byId(id).value);
     shown = examples.filter(
       (example, index) =>
         searchable[index].includes(query) &&
+        (!group || example.group === group) &&
         (!label || String(example.label) === label) &&
         (!gold || (example.gold !== undefined && (example.gold === example.label) === (gold === "right"))) &&
         (!changed || (example.changes.length > 1) === (changed === "yes")),
@@ -143,7 +150,7 @@ function browse({ run, examples, pairs }) {
     list();
   }
 
-  for (const id of ["search", "label", "gold", "changed", "order"]) {
+  for (const id of ["search", "group", "label", "gold", "changed", "order"]) {
     byId(id).addEventListener("input", filter);
   }
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
