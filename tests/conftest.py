@@ -6,6 +6,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +22,6 @@ from icm_rl.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-LAUNCH = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
-LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 
 # tests run side by side (pytest-xdist): they, and what they start, share out the cores
 CORES = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
@@ -31,38 +30,45 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(CORES)
 
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["recipes.icm", "recipes.ppo"])
+FORKSERVER.set_forkserver_preload(["recipes.icm", "recipes.reward", "recipes.ppo", "recipes.grpo"])
+
+
+LONGEST = ["test_pipeline.py", "test_icm.py", "test_server.py", "test_distributed.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first: a worker takes a whole file at a time."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
-    """Runs a recipe as a user does, from the repository's root."""
-    done = subprocess.run(
-        [sys.executable, *map(str, args)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """Runs a recipe as a user does, from the repository's root.
+
+    Its process is forked from one that has imported the recipes, which saves seconds each time. A
+    launcher (``-m accelerate.commands.launch``) is started anew.
+    """
+    words = list(map(str, args))
+    if words[0] == "-m":
+        done = subprocess.run(
+            [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, name) for name in ("stdout.txt", "stderr.txt")]
+            process = FORKSERVER.Process(target=_recipe, args=(words, *files, dict(os.environ)))
+            process.start()
+            process.join()
+            said = [file.read_text() for file in files]
+        done = subprocess.CompletedProcess(words, process.exitcode, *said)
     if check and done.returncode:
         raise AssertionError(f"{args} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
 
 
-def run_forked(*args: object, folder: Path) -> subprocess.CompletedProcess:
-    """Runs a recipe in a process forked from one that has imported it, which saves seconds.
-
-    Its output goes through files in the folder.
-    """
-    words, files = list(map(str, args)), [folder / "stdout.txt", folder / "stderr.txt"]
-    process = FORKSERVER.Process(target=_recipe, args=(words, *files))
-    process.start()
-    process.join()
-    return subprocess.CompletedProcess(words, process.exitcode, *(f.read_text() for f in files))
-
-
-def _recipe(args: list[str], stdout: Path | str, stderr: Path | str) -> None:
+def _recipe(args: list[str], stdout: Path | str, stderr: Path | str, environ: dict) -> None:
     for descriptor, file in ((1, stdout), (2, stderr)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    os.environ.update(environ)
     os.chdir(ROOT)
     sys.argv = args
     runpy.run_path(args[0], run_name="__main__")
@@ -116,7 +122,9 @@ def killed_often(args: Sequence[object], pools: Path, times: int) -> None:
         return {file: file.stat().st_mtime_ns for file in pools.glob("*.json")}
 
     for life in range(times + 1):
-        process = FORKSERVER.Process(target=_recipe, args=(words, os.devnull, os.devnull))
+        process = FORKSERVER.Process(
+            target=_recipe, args=(words, os.devnull, os.devnull, dict(os.environ))
+        )
         process.start()
         if life < times:
             before = written()
@@ -181,7 +189,7 @@ def reward_model(gold_preferences, tmp_path_factory) -> Path:
     """A reward model made by the recipe from a few gold pairs."""
     folder = tmp_path_factory.mktemp("reward")
     run(
-        *(*LAUNCH, "recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
+        *("recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
         *("--preferences", gold_preferences, "--output_dir", folder / "model"),
         *("--num_train_epochs", 1),
     )

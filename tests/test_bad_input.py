@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import run, run_forked
+from tests.conftest import run
 
 PAIR = {"prompt": "p", "response_a": "x", "response_b": "y"}
 QA = {"question": "q", "choice": "a", "consistency_id": 0, "label": True}
@@ -91,7 +91,7 @@ def test_icm_says_what_is_wrong(case, tmp_path):
         file.write_text(content)
     flags = [*flags] if "--task" in flags else [*flags, "--task", "preferences"]
     flags = ("--data", file, "--output_dir", output, *flags)
-    done = run_forked("recipes/icm.py", *flags, folder=tmp_path)
+    done = run("recipes/icm.py", *flags, check=False)
     assert done.returncode == 2, done.stderr
     said = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(said) == 1 and message in said[0], done.stderr
@@ -108,10 +108,10 @@ def test_unknown_yaml_key(tmp_path):
 
 def test_a_model_without_tokenizer_or_chat_template(tmp_path, model, tokenizer, data):
     model.save_pretrained(tmp_path / "bare")
-    done = run_forked(
+    done = run(
         *("recipes/icm.py", "--model", tmp_path / "bare", "--output_dir", tmp_path / "out"),
         *("--data", data / "preferences_train.jsonl"),
-        folder=tmp_path,
+        check=False,
     )
     assert done.returncode == 2
     assert "tokenizer" in done.stderr.splitlines()[-1]
@@ -119,11 +119,11 @@ def test_a_model_without_tokenizer_or_chat_template(tmp_path, model, tokenizer, 
     template, tokenizer.chat_template = tokenizer.chat_template, None
     tokenizer.save_pretrained(tmp_path / "plain")
     tokenizer.chat_template = template
-    done = run_forked(
+    done = run(
         *("recipes/ppo.py", "--model_name_or_path", tmp_path / "plain"),
         *("--prompts", data / "prompts.jsonl", "--rewards", tmp_path / "plain"),
         *("--output_dir", tmp_path / "out"),
-        folder=tmp_path,
+        check=False,
     )
     assert done.returncode == 2
     assert "no chat template" in done.stderr
@@ -132,7 +132,7 @@ def test_a_model_without_tokenizer_or_chat_template(tmp_path, model, tokenizer, 
 
 def test_ppo_needs_answers_of_a_token_or_more(tmp_path):
     flags = ("--response_length", 0, "--output_dir", tmp_path / "out")
-    done = run_forked("recipes/ppo.py", *flags, folder=tmp_path)
+    done = run("recipes/ppo.py", *flags, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: --response_length is 0; give 1 or more\n"
 
@@ -177,7 +177,7 @@ def test_ppo_says_what_is_wrong(case, models, data, reward_model, tmp_path):
     flags = [models / flag if (models / str(flag)).exists() else flag for flag in flags]
     given = ("--rewards", reward_model) if "--rewards" not in flags else ()
     prompts = ("--prompts", data / "prompts.jsonl", "--output_dir", tmp_path / "out")
-    done = run_forked(*PPO, *given, *prompts, *flags, folder=tmp_path)
+    done = run(*PPO, *given, *prompts, *flags, check=False)
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert message in line.replace(f"{models}/", "")
@@ -185,11 +185,11 @@ def test_ppo_says_what_is_wrong(case, models, data, reward_model, tmp_path):
 
 
 def test_a_chat_template_that_is_not_there(tmp_path, data):
-    done = run_forked(
+    done = run(
         *("recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
         *("--chat_template_path", tmp_path / "none.jinja", "--output_dir", tmp_path / "out"),
         *("--preferences", data / "benchmark.jsonl"),
-        folder=tmp_path,
+        check=False,
     )
     assert done.returncode == 2
     assert f"{tmp_path / 'none.jinja'}: no such chat template" in done.stderr
@@ -202,7 +202,7 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
     run(*flags, "--output_dir", tmp_path / "out")
     before = (tmp_path / "out" / "labels.jsonl").read_bytes()
     flags_of_another = ("--output_dir", tmp_path / "out", "--alpha", 30)
-    done = run_forked(*flags, *flags_of_another, folder=tmp_path)
+    done = run(*flags, *flags_of_another, check=False)
     assert done.returncode == 2
     assert "holds the results of a run with alpha = 50.0 (now 30.0)" in done.stderr
     assert (tmp_path / "out" / "labels.jsonl").read_bytes() == before
@@ -210,7 +210,7 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     for processes in (1, 2):
         flags = (*flags, "--processes", processes, "--output_dir", tmp_path / "other")
-        done = run_forked(*flags, folder=tmp_path)
+        done = run(*flags, check=False)
         assert done.returncode == 2
         [line] = done.stderr.splitlines()
         assert "not empty" in line
@@ -224,6 +224,6 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
     ],
 )
 def test_help_explains_every_setting(recipe, tmp_path):
-    done = run_forked(f"recipes/{recipe}.py", "--help", folder=tmp_path)
+    done = run(f"recipes/{recipe}.py", "--help", check=False)
     assert "--config" in done.stdout
     assert "usage" in done.stdout

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 from datasets import load_dataset
 
-from tests.conftest import LAUNCH, ROOT, rows, run
+from tests.conftest import ROOT, rows, run
 
 CONFIGS = ROOT / "recipes" / "configs"
 ACCELERATE = ("-m", "accelerate.commands.launch", "--num_processes", 2, "--mixed_precision", "no")
@@ -35,7 +35,7 @@ def stages(data, gold_preferences, reward_model):
 
 def train(stage, flags, launch, passes, folder):
     """Runs a stage whose total batch is 16; returns its history."""
-    together = launch is not LAUNCH
+    together = bool(launch)
     # a Trainer's own words for processes that talk over gloo; PPO finds that out
     gloo = ("--use_cpu", "false", "--ddp_backend", "gloo")
     run(
@@ -52,7 +52,7 @@ def alone(stages, tmp_path_factory):
     """Each stage's history in one process, in two passes a step."""
     folder = tmp_path_factory.mktemp("alone")
     return {
-        stage: train(stage, stages[stage], LAUNCH, 2, folder / stage) for stage in ("reward", "ppo")
+        stage: train(stage, stages[stage], (), 2, folder / stage) for stage in ("reward", "ppo")
     }
 
 
@@ -82,7 +82,7 @@ def test_two_processes_evaluate_as_one(few, reward_model, tmp_path):
     read = ("--benchmark", few, "--output_dir")
     policy = ("eval/policy.py", "--config", CONFIGS / "miniature" / "policy.yaml")
     policy += ("--model", "miniature", "--reference_reward_model", reward_model)
-    for launched, folder in ((LAUNCH, tmp_path / "one"), (LAUNCHES["zero3"], tmp_path / "two")):
+    for launched, folder in (((), tmp_path / "one"), (LAUNCHES["zero3"], tmp_path / "two")):
         run(*launched, "eval/rewardbench.py", "--reward_model", reward_model, *read, folder / "rm")
         run(*launched, *policy, *read, folder / "policy", "--answers_dir", folder / "answers")
     one, two = (

@@ -16,21 +16,21 @@ ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3, "--processes", 1)
 
 @pytest.fixture(scope="module")
 def labeled(tmp_path_factory, data):
-    """ICM on 24 of the miniature's pairs, in two pools."""
+    """ICM on 16 of the miniature's pairs, in two pools."""
     folder = tmp_path_factory.mktemp("icm")
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
     run(*ICM, *flags, "--output_dir", folder / "out")
     return folder / "out"
 
 
 def test_icm_writes_what_the_next_stage_reads(labeled, preferences):
     labels = rows(labeled / "labels.jsonl")
-    assert [row["id"] for row in labels] == [e.id for e in preferences.examples[:48]]
+    assert [row["id"] for row in labels] == [e.id for e in preferences.examples[:32]]
     assert all(row["gold"] == preferences.gold[row["id"]] for row in labels)
     metrics = json.loads((labeled / "metrics.json").read_text())
     assert metrics["pools"] == 2
     right = sum(row["label"] == row["gold"] for row in labels)
-    assert metrics["label_accuracy"] == pytest.approx(right / 48)
+    assert metrics["label_accuracy"] == pytest.approx(right / 32)
     history = rows(labeled / "history.jsonl")
     assert {record["pool"] for record in history} == {0, 1}
     for row in rows(labeled / "preferences.jsonl"):
@@ -44,7 +44,7 @@ def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
         for row in rows(data / "preferences_train.jsonl")
     ]
     (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stripped))
-    flags = ("--data", tmp_path / "bare.jsonl", "--limit", 24, "--pool_size", 24)
+    flags = ("--data", tmp_path / "bare.jsonl", "--limit", 16, "--pool_size", 16)
     run(*ICM, *flags, "--output_dir", tmp_path / "out")
     bare = rows(tmp_path / "out" / "labels.jsonl")
     assert all("gold" not in row for row in bare)
@@ -55,7 +55,7 @@ def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
 
 
 def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
     command = (*ICM, *flags, "--output_dir", tmp_path / "out")
     pools = tmp_path / "out" / "pools"
     kill_when(command, (pools / "00000-0.unfinished.json").exists)
@@ -72,7 +72,7 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
 
 
 def test_twenty_kills_at_random_moments_lose_nothing(data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 48, "--pool_size", 32)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 16)
     flags = (*ICM[1:], *flags, "--baselines", "false")
     run("recipes/icm.py", *flags, "--output_dir", tmp_path / "whole")
     killed_often((*flags, "--output_dir", tmp_path / "out"), tmp_path / "out" / "pools", 20)
@@ -97,7 +97,7 @@ def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
 
 def test_icm_trained_on_the_pools_so_far_killed_and_continued(data, tmp_path):
     flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
-    flags = (*ICM, *flags, "--iterative", "--learning_rate", 1e-4)
+    flags = (*ICM, *flags, "--iterations_per_example", 1, "--iterative", "--learning_rate", 1e-4)
     run(*flags, "--output_dir", tmp_path / "whole")
     assert (tmp_path / "whole" / "pools" / "theta-1" / "model.safetensors").exists()
     kill_when((*flags, "--output_dir", tmp_path / "out"), (tmp_path / "out/pools/theta-1").exists)
@@ -106,7 +106,7 @@ def test_icm_trained_on_the_pools_so_far_killed_and_continued(data, tmp_path):
 
 
 def folds(data, folder) -> tuple:
-    flags = ("--config", "recipes/configs/miniature/folds.yaml", "--limit", 24, "--rounds", 2)
+    flags = ("--config", "recipes/configs/miniature/folds.yaml", "--limit", 12, "--rounds", 2)
     flags = (*flags, "--data", data / "preferences_train.jsonl", "--folds", 3)
     return ("recipes/icm.py", *flags, "--num_train_epochs", 1, "--output_dir", folder)
 
@@ -120,8 +120,8 @@ def by_folds(tmp_path_factory, data):
 
 def test_icm_by_folds(by_folds, preferences):
     labels = {row["id"]: row["label"] for row in rows(by_folds / "labels.jsonl")}
-    assert list(labels) == [e.id for e in preferences.examples[:48]]
-    assert all(labels[f"{pair}:A>B"] != labels[f"{pair}:B>A"] for pair in range(24))
+    assert list(labels) == [e.id for e in preferences.examples[:24]]
+    assert all(labels[f"{pair}:A>B"] != labels[f"{pair}:B>A"] for pair in range(12))
     history = rows(by_folds / "history.jsonl")
     assert [record["iteration"] for record in history] == [0, 1, 2]
     metrics = json.loads((by_folds / "metrics.json").read_text())
@@ -129,7 +129,7 @@ def test_icm_by_folds(by_folds, preferences):
     assert metrics["label_accuracy"] == history[-1]["accuracy"]
     odds = [row["log_odds"] for row in rows(by_folds / "labels.jsonl")]
     assert metrics["utility"] == pytest.approx(50 * sum(odds) / len(odds))
-    assert len(rows(by_folds / "preferences.jsonl")) == 24
+    assert len(rows(by_folds / "preferences.jsonl")) == 12
 
 
 def test_icm_by_folds_killed_and_continued_gives_the_same_labels(by_folds, data, tmp_path):
@@ -193,9 +193,9 @@ def test_icm_on_claims_labels_and_a_relation_of_the_users_own(tmp_path):
     [((), ("--processes", 2)), (("-m", "torch.distributed.run", "--nproc_per_node", 2), ())],
 )
 def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path, launch, processes):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 24)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
     done = run(*launch, *ICM, *flags, *processes, "--output_dir", tmp_path / "out")
-    assert "72/72" in done.stderr, "each process has one of the two pools, of 72 iterations each"
+    assert "48/48" in done.stderr, "each process has one of the two pools, of 48 iterations each"
     found = rows(tmp_path / "out" / "labels.jsonl")
     for one, other in zip(found, rows(labeled / "labels.jsonl"), strict=True):
         assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.conftest import LAUNCH, kill_when, rows, run
+from tests.conftest import kill_when, rows, run
 
 
 def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_model(
@@ -18,7 +18,7 @@ def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_mod
     bare.chat_template = None
     bare.save_pretrained(tmp_path / "base")
     run(
-        *(*LAUNCH, "recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
+        *("recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml"),
         *("--model_name_or_path", tmp_path / "base", "--output_dir", tmp_path / "lora"),
         *("--preferences", gold_preferences),
         *("--num_train_epochs", 1, "--use_peft", "--lora_r", 4),
@@ -44,7 +44,7 @@ def history(folder):
 
 def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_path):
     flags = (
-        *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
+        *("recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
         *("--rewards", reward_model, "--prompts", data / "prompts.jsonl"),
         *("--total_episodes", 192, "--per_device_train_batch_size", 16, "--save_steps", 2),
         *("--policy_steps", 1),
@@ -69,7 +69,7 @@ def test_grpo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_p
     held_out = tmp_path / "held_out.jsonl"
     held_out.write_text('{"prompt": "What is 1 + 2?", "answer": 3}\n' * 4)
     flags = (
-        *(*LAUNCH, "recipes/grpo.py", "--config", "recipes/configs/miniature/grpo.yaml"),
+        *("recipes/grpo.py", "--config", "recipes/configs/miniature/grpo.yaml"),
         *("--rewards", reward_model, "math_answer=0@held_out", "--prompts", data / "prompts.jsonl"),
         *("--eval_prompts", held_out, "--eval_strategy", "steps", "--eval_steps", 4),
         *("--max_steps", 8, "--save_steps", 4, "--num_generations", 4),
@@ -105,7 +105,7 @@ def test_ppo_of_lora_adapters_keeps_the_best_policy_and_its_log(
     held_out.write_text(sums.read_text())
     out = tmp_path / "out"
     run(
-        *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
+        *("recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
         *("--rewards", reward_model, "math_answer=2@sums", "math_answer=0@held_out"),
         *("--prompts", data / "prompts.jsonl", sums, "--eval_prompts", held_out),
         *("--eval_steps", 1, "--kl_penalty", "loss"),
@@ -146,7 +146,7 @@ def test_ppo_of_lora_adapters_keeps_the_best_policy_and_its_log(
 
 def test_ppo_ends_where_the_policy_drifts_too_far(data, reward_model, tmp_path):
     run(
-        *(*LAUNCH, "recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
+        *("recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
         *("--rewards", reward_model, "--prompts", data / "prompts.jsonl", "--max_kl", 0.001),
         *("--per_device_train_batch_size", 16, "--kl_estimator", "k2"),
         *("--output_dir", tmp_path / "out"),

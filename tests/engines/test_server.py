@@ -148,7 +148,7 @@ def test_a_server_killed_and_started_again_loses_nothing(server, data, tmp_path,
 
 def test_twenty_kills_of_a_search_on_a_server_lose_nothing(server, data, tmp_path):
     flags = ("--task", "preferences", "--data", data / "preferences_train.jsonl", "--limit", 24)
-    flags = (*flags, "--baselines", "false", "--dtype", "float32")
+    flags = (*flags, "--pool_size", 16, "--baselines", "false", "--dtype", "float32")
     run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
     out = tmp_path / "out"
     killed_often((*flags, "--server", server.url, "--output_dir", out), out / "pools", 20)

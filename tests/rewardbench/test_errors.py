@@ -8,7 +8,7 @@ from icm_rl.reward.scorer import RewardScorer
 from icm_rl.rewardbench.benchmark import SECTIONS, Benchmark, BenchmarkRow
 from icm_rl.rewardbench.reward_model import write_scores
 from icm_rl.rewardbench.scoring import RowScore
-from tests.conftest import run_forked
+from tests.conftest import run
 from tests.report.test_page import finished_run
 
 ROW = {"prompt": "p", "chosen": "c", "rejected": "r", "subset": "hep-go"}
@@ -63,10 +63,10 @@ def test_rewardbench_says_what_is_wrong(case, tmp_path):
         benchmark = Benchmark([other], SECTIONS)
         write_scores(tmp_path, benchmark, [RowScore([1.0], [0.0], 1.0)])
         flags = [str(tmp_path) if flag == "BASELINE" else flag for flag in flags]
-    done = run_forked(
+    done = run(
         *("eval/rewardbench.py", "--benchmark", tmp_path / "rows.jsonl", *flags),
         *("--output_dir", tmp_path / "out"),
-        folder=tmp_path,
+        check=False,
     )
     assert message in said(done)
     assert not (tmp_path / "out").exists()
@@ -85,32 +85,32 @@ def broken(reward_model, tmp_path_factory):
 
 def test_a_reward_model_that_gives_no_number_is_named_with_the_row(broken, data, tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [ROW | {"id": "first"}])
-    done = run_forked(
+    done = run(
         *("eval/rewardbench.py", "--benchmark", tmp_path / "rows.jsonl"),
         *("--reward_model", broken, "--output_dir", tmp_path / "out"),
-        folder=tmp_path,
+        check=False,
     )
     expected = f"{broken} gives [nan, nan] for the answers of row 'first' ({tmp_path}/rows.jsonl, "
     assert f"{expected}line 1); try --dtype float32" in said(done)
     assert not (tmp_path / "out" / "scores.parquet").exists()
-    done = run_forked(
+    done = run(
         *("eval/policy.py", "--config", "recipes/configs/miniature/policy.yaml"),
         *("--benchmark", tmp_path / "rows.jsonl", "--model", "miniature"),
         *("--reference_reward_model", broken, "--output_dir", tmp_path / "policy"),
         *("--answers_dir", tmp_path / "answers"),
-        folder=tmp_path,
+        check=False,
     )
     assert "gives [nan] for the answers to the prompt of row 'first'" in said(done)
 
 
 def test_a_policy_behind_a_dead_server_is_named(reward_model, tmp_path):
     write_jsonl(tmp_path / "rows.jsonl", [ROW])
-    done = run_forked(
+    done = run(
         *("eval/policy.py", "--benchmark", tmp_path / "rows.jsonl"),
         *("--model", "chat@http://127.0.0.1:9/v1", "--request_retries", 0),
         *("--response_length", 4, "--reference_reward_model", reward_model),
         *("--output_dir", tmp_path / "policy", "--answers_dir", tmp_path / "answers"),
-        folder=tmp_path,
+        check=False,
     )
     assert "chat@http://127.0.0.1:9/v1: no answer (Connection error.)" in said(done)
 
@@ -130,9 +130,9 @@ def test_an_audit_that_is_none_of_this_run_changes_no_report(audit, message, tmp
     if audit is not None:
         write_json(tmp_path / "audit.json", audit)
     before = (tmp_path / "run" / "report.json").read_bytes()
-    done = run_forked(
+    done = run(
         *("eval/report.py", "--runs", tmp_path / "run", "--audit", tmp_path / "audit.json"),
-        folder=tmp_path,
+        check=False,
     )
     assert message in said(done)
     assert (tmp_path / "run" / "report.json").read_bytes() == before
@@ -148,17 +148,17 @@ def test_an_audit_that_is_none_of_this_run_changes_no_report(audit, message, tmp
     ],
 )
 def test_the_report_says_what_is_wrong(flags, message, tmp_path):
-    assert message in said(run_forked("eval/report.py", *flags, folder=tmp_path))
+    assert message in said(run("eval/report.py", *flags, check=False))
 
 
 def test_the_chain_has_no_labels_of_others(tmp_path):
     pairs = [{"prompt": "p", "response_a": "x", "response_b": f"y{k}"} for k in range(4)]
     write_jsonl(tmp_path / "data.jsonl", pairs)
     write_jsonl(tmp_path / "rows.jsonl", [ROW])
-    done = run_forked(
+    done = run(
         *("recipes/pipeline.py", "--run_dir", tmp_path / "run", "--labels", "human"),
         *("--data", tmp_path / "data.jsonl", "--prompts", tmp_path / "data.jsonl"),
         *("--benchmark", tmp_path / "rows.jsonl", "--reference_reward_model", "miniature"),
-        folder=tmp_path,
+        check=False,
     )
     assert "--labels: there are no human labels; the data have icm" in said(done)
