@@ -319,6 +319,18 @@ def test_it_is_used_by_keyboard_alone(opened, report):
     assert {"load", "BUTTON", "SUMMARY", "A"} <= reached
 
 
+def test_it_prints_dark_on_white_with_all_that_is_folded(opened, report):
+    page = opened(report[0])
+    page.emulate_media(media="print", color_scheme="dark")
+    colors = [
+        page.locator(place).first.evaluate(f"element => getComputedStyle(element).{name}")
+        for place, name in (("body", "color"), (".chart svg text", "fill"))
+    ]
+    assert set(colors) == {"rgb(15, 23, 42)"}
+    page.pdf()
+    assert page.locator("details:not([open])").count() == 0
+
+
 USE = """([id, value]) => {
     const control = document.getElementById(id), start = performance.now();
     control.value = value;

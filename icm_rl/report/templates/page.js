@@ -9,28 +9,27 @@ const element = (name, attributes = {}, ...children) => {
 };
 const byId = (id) => document.getElementById(id);
 
-// Charts, drawn again where the colors of the page change.
-const dark = matchMedia("(prefers-color-scheme: dark)");
-function draw() {
-  const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-  const line = getComputedStyle(document.documentElement).getPropertyValue("--line").trim();
-  const config = {
-    background: "transparent",
-    font: "system-ui, sans-serif",
-    view: { stroke: null },
-    title: { color: ink, anchor: "start", fontSize: 13 },
-    axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: "normal" },
-    legend: { labelColor: ink, titleColor: ink },
-    text: { color: ink },
-    rule: { color: ink },
-  };
-  for (const place of document.querySelectorAll("[data-chart]")) {
-    const spec = JSON.parse(place.dataset.chart);
-    vegaEmbed(place, spec, { renderer: "svg", actions: false, config, tooltip: { theme: dark.matches ? "dark" : "light" } });
-  }
+// Charts, in the colors that the page has at the time.
+const [ink, line] = ["var(--ink)", "var(--line)"];
+const config = {
+  background: "transparent",
+  font: "system-ui, sans-serif",
+  view: { stroke: null },
+  title: { color: ink, anchor: "start", fontSize: 13 },
+  axis: { labelColor: ink, titleColor: ink, gridColor: line, domainColor: line, tickColor: line, titleFontWeight: "normal" },
+  legend: { labelColor: ink, titleColor: ink },
+  text: { color: ink },
+  rule: { color: ink },
+};
+for (const place of document.querySelectorAll("[data-chart]")) {
+  const spec = JSON.parse(place.dataset.chart);
+  vegaEmbed(place, spec, { renderer: "svg", actions: false, config, tooltip: { theme: "page" } });
 }
-draw();
-dark.addEventListener("change", draw);
+
+// What is folded on the screen is printed too.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});
 
 // Tables, sorted by the column whose head is pressed.
 for (const button of document.querySelectorAll(".sort")) {
