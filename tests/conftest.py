@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -41,31 +42,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
-def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
-    """Runs a recipe as a user does, from the repository's root.
+def start(
+    *args: object, stdout: Path | str = os.devnull, stderr: Path | str = os.devnull
+) -> BaseProcess:
+    """Starts a recipe as a user does, from the repository's root, in a process group of its own.
 
-    Its process is forked from one that has imported the recipes, which saves seconds each time. A
-    launcher (``-m accelerate.commands.launch``) is started anew.
+    The process is forked from one that has imported the recipes, which saves seconds each time.
     """
     words = list(map(str, args))
-    if words[0] == "-m":
-        done = subprocess.run(
-            [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder, name) for name in ("stdout.txt", "stderr.txt")]
-            process = FORKSERVER.Process(target=_recipe, args=(words, *files, dict(os.environ)))
-            process.start()
-            process.join()
-            said = [file.read_text() for file in files]
-        done = subprocess.CompletedProcess(words, process.exitcode, *said)
-    if check and done.returncode:
-        raise AssertionError(f"{args} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done
+    process = FORKSERVER.Process(target=_recipe, args=(words, stdout, stderr, dict(os.environ)))
+    process.start()
+    return process
 
 
 def _recipe(args: list[str], stdout: Path | str, stderr: Path | str, environ: dict) -> None:
+    os.setsid()
     for descriptor, file in ((1, stdout), (2, stderr)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.environ.update(environ)
@@ -74,15 +65,21 @@ def _recipe(args: list[str], stdout: Path | str, stderr: Path | str, environ: di
     runpy.run_path(args[0], run_name="__main__")
 
 
-def start(*args: object) -> subprocess.Popen:
-    """Starts a recipe in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, *map(str, args)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
+    """Runs a recipe to its end. A launcher (``-m accelerate.commands.launch``) is not forked."""
+    if args[0] == "-m":
+        words = [sys.executable, *map(str, args)]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder, name) for name in ("stdout.txt", "stderr.txt")]
+            process = start(*args, stdout=files[0], stderr=files[1])
+            process.join()
+            said = [file.read_text() for file in files]
+        done = subprocess.CompletedProcess(args, process.exitcode, *said)
+    if check and done.returncode:
+        raise AssertionError(f"{args} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
 
 
 def rows(path: Path) -> list[dict]:
@@ -90,17 +87,17 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill(process: BaseProcess) -> None:
     """Kills a process with all that it started."""
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
 
 
-def wait_until(appears: Callable[[], bool], process: subprocess.Popen) -> None:
+def wait_until(appears: Callable[[], bool], process: BaseProcess) -> None:
     """Waits while the process runs."""
     while not appears():
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.02)
+        assert process.is_alive(), "it ended before it could be killed"
+        time.sleep(0.01)
 
 
 def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
@@ -111,30 +108,19 @@ def kill_when(args: Sequence[object], appears: Callable[[], bool]) -> None:
 
 
 def killed_often(args: Sequence[object], pools: Path, times: int) -> None:
-    """Kills recipes/icm.py so many times at random moments of its searches; then lets it end.
-
-    Each life is forked from a process that has imported the recipe: seconds a life are saved.
-    """
+    """Kills recipes/icm.py so many times at random moments of its searches; then lets it end."""
     rng = random.Random(0)
-    words = ["recipes/icm.py", *map(str, args)]
 
     def written() -> dict[Path, int]:
         return {file: file.stat().st_mtime_ns for file in pools.glob("*.json")}
 
-    for life in range(times + 1):
-        process = FORKSERVER.Process(
-            target=_recipe, args=(words, os.devnull, os.devnull, dict(os.environ))
-        )
-        process.start()
-        if life < times:
-            before = written()
-            while written() == before:
-                assert process.is_alive(), f"it ended after {life} of {times} kills"
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0, 0.5))
-            process.kill()
-        process.join()
-    assert process.exitcode == 0
+    for _ in range(times):
+        before = written()
+        process = start("recipes/icm.py", *args)
+        wait_until(lambda before=before: written() != before, process)
+        time.sleep(rng.uniform(0, 0.2))
+        kill(process)
+    run("recipes/icm.py", *args)
 
 
 @pytest.fixture(scope="session")

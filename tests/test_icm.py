@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 
 import pytest
 
-from tests.conftest import SHARED, kill_when, killed_often, rows, run, start, wait_until
+from tests.conftest import ROOT, SHARED, kill_when, killed_often, rows, run
 
 ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
 ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3, "--processes", 1)
@@ -207,10 +209,19 @@ def test_processes_end_with_the_one_that_started_them(data, tmp_path):
     flags = ("--data", data / "preferences_train.jsonl", "--output_dir", tmp_path / "out")
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = start(*ICM, *flags, "--processes", 2)
+        command = [sys.executable, *ICM, *flags, "--processes", 2]
+        process = subprocess.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     finally:
         signal.signal(signal.SIGINT, handler)
-    wait_until(lambda: any(tmp_path.glob("out/pools/*")), process)
+    while not any(tmp_path.glob("out/pools/*")):
+        assert process.poll() is None
+        time.sleep(0.01)
     process.kill()
     process.wait()
     with pytest.raises(ProcessLookupError):

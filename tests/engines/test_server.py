@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import time
@@ -20,7 +21,7 @@ from icm_rl.icm.search import SearchConfig, search
 from icm_rl.models import resolve
 from icm_rl.rewardbench.answers import AnswersConfig, answer_prompts
 from icm_rl.tasks import TASKS
-from tests.conftest import ROOT, kill, killed_often, rows, run, start, wait_until
+from tests.conftest import ROOT, killed_often, rows, run, start, wait_until
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it")
@@ -61,7 +62,8 @@ class Server:
         raise AssertionError(f"vLLM did not start: {self.log.read_text()[-3000:]}")
 
     def kill(self) -> None:
-        kill(self.process)
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as page:
@@ -140,7 +142,8 @@ def test_a_server_killed_and_started_again_loses_nothing(server, data, tmp_path,
     wait_until((out / "pools" / "00000-0.unfinished.json").exists, process)
     server.kill()
     server.start()
-    assert process.wait() == 0
+    process.join()
+    assert process.exitcode == 0
     assert written_labels(out) == written_labels(tmp_path / "local")
     files = [file for file in out.rglob("*") if file.is_file()]
     assert files and all(b"sk-secret" not in file.read_bytes() for file in files)
