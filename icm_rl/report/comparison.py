@@ -11,6 +11,9 @@ from icm_rl.report.table import mean_and_deviation
 Run = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
 """A run's name, its report, and its updates in RL."""
 
+Bars = Mapping[str, tuple[float, Sequence[float] | None]]
+"""By section the value and, of a single run, its 95 % interval where it is known."""
+
 
 def comparison_page(runs: Sequence[Run]) -> Page:
     """Several runs side by side; runs of one name are its seeds.
@@ -21,25 +24,28 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     names = list(dict.fromkeys(name for name, _, _ in runs))
     figures: dict[str, list[Figure]] = {"model": [], "training": [], "policy": []}
 
-    def mean_by_section(
-        get: Callable[[Mapping[str, Any]], Mapping[str, float]],
-    ) -> dict[str, dict[str, tuple[float, None]]]:
+    def by_section(get: Callable[[Mapping[str, Any]], Bars]) -> dict[str, Bars]:
         groups = {}
         for name in names:
             found = [get(report) for other, report, _ in runs if other == name]
-            groups[name] = {s: (fmean(of[s] for of in found), None) for s in found[0]}
+            if len(found) > 1:
+                found = [{s: (fmean(of[s][0] for of in found), None) for s in found[0]}]
+            groups[name] = found[0]
         return groups
 
-    def of_model(report: Mapping[str, Any]) -> dict[str, float]:
+    def of_model(report: Mapping[str, Any]) -> Bars:
         model = report["reward_model"][report["labels"]]
-        return {**model["sections"], "Score": model["score"]}
+        ranges = model["intervals"]
+        sections = {s: (value, ranges["sections"][s]) for s, value in model["sections"].items()}
+        return {**sections, "Score": (model["score"], ranges["score"])}
 
     figures["model"].append(
         Figure(
             charts.grouped_bars(
-                "RewardBench accuracy of the reward models", "percent", mean_by_section(of_model)
+                "RewardBench accuracy of the reward models", "percent", by_section(of_model)
             ),
-            "By whose labels is a reward model best, and in which section?",
+            "By whose labels is a reward model best, and in which section? Where the 95 % "
+            "intervals of single runs overlap, these rows cannot tell.",
         )
     )
     for key, title, unit in (
@@ -67,15 +73,15 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     ):
         if all(key in report["policy"]["after"] for _, report, _ in runs):
 
-            def of_policy(report: Mapping[str, Any], key: str = key) -> dict[str, float]:
+            def of_policy(report: Mapping[str, Any], key: str = key) -> Bars:
                 policy = report["policy"]
-                return {**policy["sections"]["after"][key], "All": policy["after"][key]}
+                sections = {s: (v, None) for s, v in policy["sections"]["after"][key].items()}
+                all_prompts = policy["after"][key], policy["intervals"]["after"][key]
+                return {**sections, "All": all_prompts}
 
             figures["policy"].append(
                 Figure(
-                    charts.grouped_bars(
-                        f"{title}, after training", unit, mean_by_section(of_policy)
-                    ),
+                    charts.grouped_bars(f"{title}, after training", unit, by_section(of_policy)),
                     "Which assistant ends higher, and in which section?",
                 )
             )

@@ -1,9 +1,11 @@
+import copy
 import json
 import re
 
 from icm_rl.files import write_json, write_jsonl
 from icm_rl.report import charts
 from icm_rl.report.collect import collect
+from icm_rl.report.comparison import comparison_page
 from icm_rl.report.run import results_table, write_report
 from icm_rl.report.table import seed_result, seeds_table
 
@@ -110,6 +112,20 @@ def test_no_two_curves_have_one_color():
     spec = charts.lines("Reward", "episode", "reward", curves)
     colors = spec["layer"][0]["encoding"]["color"]["scale"]["range"]
     assert len(set(colors)) == len(curves)
+
+
+def test_a_single_run_is_compared_with_its_interval_and_seeds_by_their_mean(tmp_path):
+    finished_run(tmp_path)
+    report = collect(tmp_path, "ppo")
+    other = copy.deepcopy(report)
+    other["reward_model"]["icm"]["score"] = 80.0
+    page = comparison_page([("one", report, []), ("two", report, []), ("two", other, [])])
+    [model] = next(s for s in page.sections if s.id == "reward-models").figures
+    bars = [row for row in model.spec["data"]["values"] if row["section"] == "Score"]
+    assert [(row["group"], row["value"], row["low"], row["high"]) for row in bars] == [
+        ("one", 70.0, 60.0, 80.0),
+        ("two", 75.0, None, None),
+    ]
 
 
 def test_the_table_of_seeds_has_each_seeds_figure_their_mean_and_deviation(tmp_path):
