@@ -13,8 +13,9 @@ demo: $(VENV)/ready
 
 # Lint and all tests. Some run a vLLM server on the CPU; some need the rewardbench package and a
 # browser, and say so where these cannot be installed.
-test: check $(VLLM)/ready
-	-$(MAKE) $(REWARDBENCH)/ready
+test:
+	-$(MAKE) -j2 $(VENV)/ready $(VLLM)/ready $(REWARDBENCH)/ready
+	$(MAKE) check $(VLLM)/ready
 	-command -v chromium || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; }
 	$(PYTHON) -m pytest
 
