@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 	$(PYTHON) recipes/pipeline.py --config recipes/configs/miniature.yaml
 
 # Lint and all tests. Some run a vLLM server on the CPU; some need the rewardbench package and a
-# browser, and say so where these cannot be installed.
+# browser, and say so where these cannot be installed. The environments are built side by side.
 test:
 	-$(MAKE) -j2 $(VENV)/ready $(VLLM)/ready $(REWARDBENCH)/ready
 	$(MAKE) check $(VLLM)/ready

@@ -10,6 +10,9 @@ import vl_convert
 
 Spec = dict[str, Any]
 
+Bars = dict[str, tuple[float, Sequence[float] | None]]
+"""By section a value and, where it is known, its 95 % interval."""
+
 # distinct without color too: every series is named in a legend, a facet or the tooltip
 _COLORS = {
     "ICM": "#2563eb",
@@ -57,9 +60,7 @@ def bars(title: str, unit: str, values: Mapping[str, float], marked: str) -> Spe
     return _spec(drawn + written, title, height=26 * len(values))
 
 
-def grouped_bars(
-    title: str, unit: str, groups: Mapping[str, Mapping[str, tuple[float, Sequence[float] | None]]]
-) -> Spec:
+def grouped_bars(title: str, unit: str, groups: Mapping[str, Bars]) -> Spec:
     """For each section a bar of each group, with its confidence interval where there is one."""
     rows = []
     for group, sections in groups.items():

@@ -6,13 +6,11 @@ from typing import Any
 
 from icm_rl.report import charts
 from icm_rl.report.page import Figure, Page, Section, Table
+from icm_rl.report.run import model_bars, policy_bars
 from icm_rl.report.table import mean_and_deviation
 
 Run = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
 """A run's name, its report, and its updates in RL."""
-
-Bars = Mapping[str, tuple[float, Sequence[float] | None]]
-"""By section the value and, of a single run, its 95 % interval where it is known."""
 
 
 def comparison_page(runs: Sequence[Run]) -> Page:
@@ -24,7 +22,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     names = list(dict.fromkeys(name for name, _, _ in runs))
     figures: dict[str, list[Figure]] = {"model": [], "training": [], "policy": []}
 
-    def by_section(get: Callable[[Mapping[str, Any]], Bars]) -> dict[str, Bars]:
+    def by_section(get: Callable[[Mapping[str, Any]], charts.Bars]) -> dict[str, charts.Bars]:
         groups = {}
         for name in names:
             found = [get(report) for other, report, _ in runs if other == name]
@@ -33,11 +31,8 @@ def comparison_page(runs: Sequence[Run]) -> Page:
             groups[name] = found[0]
         return groups
 
-    def of_model(report: Mapping[str, Any]) -> Bars:
-        model = report["reward_model"][report["labels"]]
-        ranges = model["intervals"]
-        sections = {s: (value, ranges["sections"][s]) for s, value in model["sections"].items()}
-        return {**sections, "Score": (model["score"], ranges["score"])}
+    def of_model(report: Mapping[str, Any]) -> charts.Bars:
+        return model_bars(report["reward_model"][report["labels"]])
 
     figures["model"].append(
         Figure(
@@ -73,11 +68,8 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     ):
         if all(key in report["policy"]["after"] for _, report, _ in runs):
 
-            def of_policy(report: Mapping[str, Any], key: str = key) -> Bars:
-                policy = report["policy"]
-                sections = {s: (v, None) for s, v in policy["sections"]["after"][key].items()}
-                all_prompts = policy["after"][key], policy["intervals"]["after"][key]
-                return {**sections, "All": all_prompts}
+            def of_policy(report: Mapping[str, Any], key: str = key) -> charts.Bars:
+                return policy_bars(report["policy"], "after", key)
 
             figures["policy"].append(
                 Figure(

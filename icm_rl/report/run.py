@@ -261,14 +261,24 @@ def _collapses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
     return [(at, f"pool {pool + 1} has one label from here on") for pool, at in since.items()]
 
 
+def model_bars(model: Mapping[str, Any]) -> charts.Bars:
+    """A reward model's or judge's accuracy by section, and its score."""
+    intervals = model["intervals"]
+    sections = {s: (value, intervals["sections"][s]) for s, value in model["sections"].items()}
+    return {**sections, "Score": (model["score"], intervals["score"])}
+
+
+def policy_bars(policy: Mapping[str, Any], role: str, key: str) -> charts.Bars:
+    """A figure of the policy, ``before`` or ``after``, by section and over all prompts."""
+    sections = {s: (value, None) for s, value in policy["sections"][role][key].items()}
+    return {**sections, "All": (policy[role][key], policy["intervals"][role][key])}
+
+
 def _reward_models(report: Mapping[str, Any]) -> Section:
     models = report["reward_model"]
     judges = {_JUDGE: report["judge"], _CONFIDENT: report["judge"]["more_confident_order"]}
-    groups = {}
-    for name, model in {**models, _CONFIDENT: judges[_CONFIDENT]}.items():
-        intervals = model["intervals"]
-        groups[name] = {s: (v, intervals["sections"][s]) for s, v in model["sections"].items()}
-        groups[name]["Score"] = (model["score"], intervals["score"])
+    scored = {**models, _CONFIDENT: judges[_CONFIDENT]}
+    groups = {name: model_bars(model) for name, model in scored.items()}
     figures = [
         Figure(
             charts.grouped_bars("RewardBench accuracy by section", "percent right", groups),
@@ -393,11 +403,7 @@ def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> 
         ),
     ):
         if key in policy["before"]:
-            groups = {
-                role: {s: (v, None) for s, v in policy["sections"][role][key].items()}
-                | {"All": (policy[role][key], policy["intervals"][role][key])}
-                for role in ("before", "after")
-            }
+            groups = {role: policy_bars(policy, role, key) for role in ("before", "after")}
             figures.append(Figure(charts.grouped_bars(title, unit, groups), look))
     rows = []
     for key, name in (
