@@ -42,7 +42,7 @@ $(REWARDBENCH)/ready: tests/rewardbench/rewardbench-constraints.txt
 	$(REWARDBENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c $< torch setuptools rewardbench
 	touch $@
 
-# TRL 1.12.0, the last with a PPO, for recipes/benchmark_rl.py.
+# TRL 1.12.0, the last with a PPO, for benchmarks/benchmark_rl.py.
 $(TRL)/ready: constraints.txt
 	python3 -m venv $(TRL)
 	$(TRL)/bin/python -m pip install --quiet --disable-pip-version-check -c $< torch transformers accelerate datasets peft

@@ -9,8 +9,10 @@ prompts on which its answer scores higher.
 """
 
 import time
+from pathlib import Path
 
-from icm_rl.errors import run
+from evaluate import load as load_metric
+
 from icm_rl.files import open_stage, write_json, write_jsonl
 from icm_rl.miniature.world import World
 from icm_rl.models import process_state
@@ -23,7 +25,10 @@ from icm_rl.rewardbench.policy import (
     policies_table,
     score_answers,
 )
-from icm_rl.settings import parse
+from icm_rl.runner import already_complete, run
+from icm_rl.settings import identity, inputs, parse
+
+METRICS = Path(__file__).parent / "metrics"
 
 
 def main() -> None:
@@ -36,9 +41,8 @@ def main() -> None:
         for name in config.reference_reward_model
     }
     with state.main_process_first():
-        stage = open_stage(config.output_dir, config.settings(), config.inputs())
-    if stage.complete:
-        state.print(f"{config.output_dir}: complete, nothing to do")
+        stage = open_stage(config.output_dir, identity(config), inputs(config))
+    if already_complete(stage, state.is_main_process):
         return
     start = time.monotonic()
     prompts = [row.messages for row in benchmark.rows]
@@ -48,7 +52,8 @@ def main() -> None:
     }
     if not state.is_main_process:
         return
-    metrics, rows = evaluate_policies(config, benchmark, answers, rewards, accepts)
+    win_rate = load_metric(str(METRICS / "win_rate"), keep_in_memory=True).compute
+    metrics, rows = evaluate_policies(config, benchmark, answers, rewards, win_rate, accepts)
     metrics["seconds"] = round(time.monotonic() - start, 2)
     write_jsonl(stage.folder / "answers.jsonl", rows)
     write_json(stage.metrics, metrics)

@@ -9,13 +9,14 @@ A run is a folder of recipes/pipeline.py or one of its reports, such as runs/dem
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from icm_rl.errors import InputError, run
+from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_text
 from icm_rl.report.audit import read_audit, run_id
 from icm_rl.report.collect import collect
 from icm_rl.report.comparison import comparison_page
 from icm_rl.report.page import html
 from icm_rl.report.run import read_run, report_path, write_report
+from icm_rl.runner import run
 from icm_rl.settings import parse, require_given
 
 
@@ -63,7 +64,7 @@ def main() -> None:
     if config.audit:
         read_audit(config.audit, run_id(folder / "icm" / "labels.jsonl"))
         write_json(folder / "audit.json", read_json(config.audit))
-    page = write_report(folder, collect(folder, report["rl"], report["labels"]))
+    page = write_report(folder, collect(folder, report["rl"], report["label_source"]))
     print(f"report: {page}")
 
 

@@ -11,7 +11,8 @@ A run that was killed is continued by the same command; a complete one prints it
 import time
 from pathlib import Path
 
-from icm_rl.errors import run
+from evaluate import load as load_metric
+
 from icm_rl.files import open_stage, read_json, write_json
 from icm_rl.models import process_state
 from icm_rl.rewardbench.export import write_rewardbench_files
@@ -25,7 +26,10 @@ from icm_rl.rewardbench.reward_model import (
     score_benchmark,
     write_scores,
 )
-from icm_rl.settings import parse
+from icm_rl.runner import run
+from icm_rl.settings import identity, inputs, parse
+
+METRICS = Path(__file__).parent / "metrics"
 
 
 def main() -> None:
@@ -36,7 +40,7 @@ def main() -> None:
     scored = (Path(config.output_dir) / "scores.parquet").exists()
     preference = None if scored else load_preference(config, benchmark)
     with state.main_process_first():
-        stage = open_stage(config.output_dir, config.settings(), config.inputs())
+        stage = open_stage(config.output_dir, identity(config), inputs(config))
     if scored:
         scores = read_scores(stage.folder, benchmark)
         times = read_json(stage.metrics)["time"] if stage.complete else {}
@@ -47,7 +51,8 @@ def main() -> None:
         times = {"seconds": seconds, "rows_per_second": len(scores) / seconds}
     if not state.is_main_process:
         return
-    metrics = evaluate(benchmark, scores, bool(config.judge), baseline)
+    metric = load_metric(str(METRICS / "rewardbench"), keep_in_memory=True)
+    metrics = evaluate(benchmark, scores, metric.compute, bool(config.judge), baseline)
     if not scored:
         write_rewardbench_files(config, preference, benchmark, scores, metrics["subsets"])
         write_scores(stage.folder, benchmark, scores)

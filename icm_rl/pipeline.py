@@ -1,16 +1,26 @@
 """The chain of stages in one run folder: what each is called, runs as, reads and writes."""
 
 import hashlib
+import multiprocessing
+import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
+from icm_rl.errors import InputError
 from icm_rl.files import fingerprint, read_json, write_json, write_jsonl
-from icm_rl.icm.labeling import preference_rows
+from icm_rl.icm.objective import Labels
+from icm_rl.icm.writing import preference_rows
+from icm_rl.shipped import script, shipped
 from icm_rl.tasks import PAIR_TASKS, Dataset
+
+ICM = "icm"
+"""The source of labels that stage 1 is; others come with the data."""
 
 
 @dataclass
@@ -20,7 +30,25 @@ class PipelineConfig:
     run_dir: str = field(default="runs/demo", metadata={"help": "Folder of the run."})
     model: str = field(
         default="miniature",
-        metadata={"help": "Base model that labels, is made a reward model, and is the policy."},
+        metadata={"help": "The model in each role that is not given one of its own."},
+    )
+    label_model: str | None = field(
+        default=None, metadata={"help": "The base model that labels; by default --model."}
+    )
+    judge_model: str | None = field(
+        default=None,
+        metadata={"help": "The base model as a zero-shot judge; by default the one that labels."},
+    )
+    reward_base_model: str | None = field(
+        default=None,
+        metadata={"help": "What the reward models are trained from; by default --model."},
+    )
+    policy_model: str | None = field(
+        default=None, metadata={"help": "What the policy is trained from; by default --model."}
+    )
+    reference_reward_model: str | None = field(
+        default=None,
+        metadata={"help": "Judges the policies; by default the reward model of gold labels."},
     )
     task: str = field(
         default="preferences",
@@ -39,10 +67,6 @@ class PipelineConfig:
         default=None,
         metadata={"help": "RewardBench's Hub name or file; by default the miniature's."},
     )
-    reference_reward_model: str | None = field(
-        default=None,
-        metadata={"help": "Judges the policies; by default the reward model of gold labels."},
-    )
     world_seed: int | None = field(
         default=None, metadata={"help": "Seed of the miniature world, where it is the world."}
     )
@@ -58,11 +82,13 @@ class PipelineConfig:
         default="ppo",
         metadata={"help": "How the policy is trained: ppo or grpo.", "choices": ["ppo", "grpo"]},
     )
-    labels: list[str] = field(
-        default_factory=lambda: ["icm"],
+    label_sources: list[str] = field(
+        default_factory=lambda: [ICM],
         metadata={
-            "help": "By whose labels' reward model it is trained: icm, and where the data have "
-            "them gold and human; for each a policy and a report, and a page that compares them."
+            "help": "By whose labels' reward model the policy is trained: icm, and where the data "
+            "have them gold and human; for each a policy and a report, and a page that compares "
+            "them.",
+            "aliases": ["--labels"],
         },
     )
     ppo_config: str = field(
@@ -79,17 +105,46 @@ class PipelineConfig:
         default=None, metadata={"help": "Train by 'accelerate launch' with this config."}
     )
 
+    def check_label_sources(self, known: Sequence[str]) -> None:
+        """Checks that the data have the labels that are asked for, and something to judge by.
+
+        Args:
+            known: The sources of labels that come with the data.
+
+        Raises:
+            InputError: They do not.
+        """
+        if self.reference_reward_model is None and "gold" not in known:
+            raise InputError(
+                "--reference_reward_model is missing: without gold labels in the data there is no "
+                "reward model to judge the policy; name one"
+            )
+        for source in self.label_sources:
+            if source not in (ICM, *known):
+                names = ", ".join((ICM, *known))
+                raise InputError(f"--labels: there are no {source} labels; the data have {names}")
+
 
 @dataclass(frozen=True)
 class StageCommand:
-    """One stage as a process: its title, its command, and the file that it writes last."""
+    """One stage as a process: its title, its program, and the file that it writes last.
+
+    Attributes:
+        title: What it does.
+        launcher: Words between the interpreter and the script; none where it starts plainly.
+        script: The recipe's or script's file.
+        flags: Its command line.
+        done: Its last file.
+    """
 
     title: str
-    command: list[str]
+    launcher: list[str]
+    script: str
+    flags: list[str]
     done: Path
 
 
-def label_sources(data: Dataset) -> dict[str, dict[str, bool]]:
+def label_sources(data: Dataset) -> dict[str, Labels]:
     """The labels beside ICM's that a data set brings along, where they are complete."""
     known = {"gold": data.gold, "human": data.human}
     return {name: labels for name, labels in known.items() if len(labels) == len(data.examples)}
@@ -103,7 +158,9 @@ def write_preferences(data: Dataset, folder: Path) -> list[str]:
     return list(sources)
 
 
-def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Sequence[str]):
+def stage_commands(
+    config: PipelineConfig, paths: dict[str, str], sources: Sequence[str]
+) -> Iterator[StageCommand]:
     """The stages after the data, in order.
 
     Args:
@@ -112,69 +169,84 @@ def stage_commands(config: PipelineConfig, paths: dict[str, str], sources: Seque
         sources: The labels besides ICM's that are compared: ``gold`` and ``human`` where known.
     """
     run = Path(config.run_dir)
-    python = launch = [sys.executable]
+    launch = []
     if config.accelerate_config:
-        accelerate = ["-m", "accelerate.commands.launch", "--config_file", config.accelerate_config]
-        launch = [*python, *accelerate]
+        launcher = "accelerate.commands.launch"
+        launch = ["-m", launcher, "--config_file", shipped(config.accelerate_config)]
+    label_model = config.label_model or config.model
+    judge = config.judge_model or label_model
+    reward_base, policy = (
+        config.reward_base_model or config.model,
+        config.policy_model or config.model,
+    )
     seed = ["--seed", str(config.seed)]
 
-    def stage(title, program, folder, *flags) -> StageCommand:
-        command = [*program, "--output_dir", str(run / folder), *flags]
-        return StageCommand(title, command, run / folder / "metrics.json")
+    def stage(title, launcher, program, folder, *flags) -> StageCommand:
+        words = ["--output_dir", str(run / folder), *flags]
+        return StageCommand(title, launcher, script(program), words, run / folder / "metrics.json")
 
     yield stage(
         "ICM labels the preferences",
-        [*python, "recipes/icm.py", "--config", config.icm_config],
+        [],
+        "recipes/icm.py",
         "icm",
-        *("--model", config.model, "--task", config.task, "--data", paths["data"], *seed),
+        *("--config", shipped(config.icm_config), "--model", label_model),
+        *("--task", config.task, "--data", paths["data"], *seed),
     )
-    preferences = {"icm": run / "icm" / "preferences.jsonl"}
+    preferences = {ICM: run / "icm" / "preferences.jsonl"}
     preferences |= {name: run / "data" / f"preferences_{name}.jsonl" for name in sources}
     for name, path in preferences.items():
         yield stage(
             f"A reward model learns the {name} labels",
-            [*launch, "recipes/reward.py", "--config", config.reward_config],
+            launch,
+            "recipes/reward.py",
             f"reward/{name}",
-            *("--model_name_or_path", config.model, "--preferences", str(path), *seed),
+            *("--config", shipped(config.reward_config), "--model_name_or_path", reward_base),
+            *("--preferences", str(path), *seed),
         )
     for name in preferences:
         yield stage(
             f"RewardBench scores the reward model of the {name} labels",
-            [*launch, "eval/rewardbench.py"],
+            launch,
+            "eval/rewardbench.py",
             f"rewardbench/{name}",
             *("--reward_model", str(run / "reward" / name), "--benchmark", paths["benchmark"]),
         )
     yield stage(
         "RewardBench scores the base model as a zero-shot judge",
-        [*launch, "eval/rewardbench.py"],
+        launch,
+        "eval/rewardbench.py",
         "rewardbench/judge",
-        *("--judge", config.model, "--benchmark", paths["benchmark"]),
+        *("--judge", judge, "--benchmark", paths["benchmark"]),
     )
     rl_config = config.ppo_config if config.rl == "ppo" else config.grpo_config
     reference = config.reference_reward_model or str(run / "reward" / "gold")
     world = [] if config.world_seed is None else ["--world_seed", str(config.world_seed)]
-    for labels in config.labels:
-        training, scoring = policy_folders(config.rl, labels)
+    for source in config.label_sources:
+        training, scoring = policy_folders(config.rl, source)
         yield stage(
-            f"{config.rl.upper()} trains the policy by the {labels} labels",
-            [*launch, f"recipes/{config.rl}.py", "--config", rl_config],
+            f"{config.rl.upper()} trains the policy by the {source} labels",
+            launch,
+            f"recipes/{config.rl}.py",
             training,
-            *("--model_name_or_path", config.model, "--rewards", str(run / "reward" / labels)),
-            *("--prompts", paths["prompts"], *seed),
+            *("--config", shipped(rl_config), "--model_name_or_path", policy),
+            *("--rewards", str(run / "reward" / source), "--prompts", paths["prompts"], *seed),
         )
         yield stage(
             "The reference reward model scores the policy before and after",
-            [*launch, "eval/policy.py", "--config", config.policy_config],
+            launch,
+            "eval/policy.py",
             scoring,
-            *("--model", str(run / training / "policy"), "--baseline", config.model),
+            *("--config", shipped(config.policy_config)),
+            *("--model", str(run / training / "policy"), "--baseline", policy),
             *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),
             *(*world, *seed),
         )
 
 
-def policy_folders(rl: str, labels: str) -> tuple[str, str]:
+def policy_folders(rl: str, source: str) -> tuple[str, str]:
     """The folders in a run's of a policy's training and of its scores."""
-    name = rl if labels == "icm" else f"{rl}-{labels}"
+    name = rl if source == ICM else f"{rl}-{source}"
     return name, f"policy/{name}"
 
 
@@ -199,14 +271,37 @@ def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
         if complete:
             continue
         start = time.monotonic()
-        code = subprocess.run(stage.command, check=False).returncode
+        code = _run(stage)
         if code:
             raise SystemExit(code if code > 0 else 128 - code)
         known[name] = {"seconds": round(time.monotonic() - start, 2), "identity": identity}
         write_json(record, known)
 
 
+def _run(stage: StageCommand) -> int:
+    """Runs a stage as a process of its own and returns its exit code.
+
+    Without a GPU, which a process must not have touched before it is forked, a plain stage is
+    forked from a process that has imported the recipes: that takes longer than some stages.
+    """
+    if stage.launcher or torch.accelerator.is_available():
+        command = [sys.executable, *stage.launcher, stage.script, *stage.flags]
+        return subprocess.run(command, check=False).returncode
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"icm_rl.recipes.{name}" for name in ("icm", "ppo", "grpo")])
+    process = context.Process(target=_program, args=(stage.script, stage.flags))
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+def _program(path: str, flags: list[str]) -> None:
+    sys.argv = [path, *flags]
+    runpy.run_path(path, run_name="__main__")
+
+
 def _identity(stage: StageCommand) -> str:
     """A hash of the stage's command and of the files and folders that it names as its inputs."""
-    words = [word for word in stage.command[1:] if word != str(stage.done.parent)]
-    return hashlib.sha256(" ".join(map(fingerprint, words)).encode()).hexdigest()[:16]
+    words = [*stage.launcher, stage.script, *stage.flags]
+    named = [word for word in words if word != str(stage.done.parent)]
+    return hashlib.sha256(" ".join(map(fingerprint, named)).encode()).hexdigest()[:16]

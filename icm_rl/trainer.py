@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainingArguments
 from trl import ModelConfig
 
 from icm_rl.files import complete_checkpoints
 from icm_rl.progress import Progress
-from icm_rl.settings import changed
+from icm_rl.settings import parse
 
 
 class TrainerProgress(TrainerCallback):
@@ -40,14 +41,16 @@ class TrainerProgress(TrainerCallback):
             self.bar.close()
 
 
-def trainer_settings(training: TrainingArguments, model: ModelConfig) -> dict[str, Any]:
-    """What decides the trained model, besides the data and the base model themselves."""
-    elsewhere = {"output_dir", "run_name", "report_to", "logging_steps", "hub_token", "use_cpu"}
-    default = type(training)(output_dir=training.output_dir, use_cpu=True)
-    return {
-        **changed(training, default, elsewhere),
-        **changed(model, ModelConfig(), {"model_name_or_path"}),
-    }
+def parse_with_trainer(
+    ours: type, trainer: type[TrainingArguments], args: Sequence[str] | None = None
+) -> tuple[Any, Any, Any]:
+    """Settings of our own, a trainer's and a model's; the CPU is taken where there is nothing else.
+
+    Raises:
+        InputError: A setting is not known or has a bad value.
+    """
+    defaults = {} if torch.accelerator.is_available() else {"use_cpu": True}
+    return parse([ours, trainer, ModelConfig], args, defaults=defaults)
 
 
 def prepare(training: TrainingArguments, model: ModelConfig) -> None:

@@ -1,9 +1,9 @@
-"""Stage 1: label a data set with a base model by Internal Coherence Maximization.
+"""Stage 1: label a data set with a base model, by Internal Coherence Maximization or otherwise.
 
     python recipes/icm.py --config recipes/configs/miniature/icm.yaml
 
-With ``--processes N``, or started by ``torchrun --nproc_per_node N``, its processes share out the
-searches.
+``--method`` names the way to label. With ``--processes N``, or started by ``torchrun
+--nproc_per_node N``, its processes share out the work.
 
 Departs from Algorithm 1 of the paper in two points, as the authors' code does: the mutual
 predictability is the mean of the labels' log-odds (``--objective``), and a proposal that repeats
@@ -13,6 +13,7 @@ the current label is not scored.
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from multiprocessing.queues import SimpleQueue
 
 import torch
@@ -21,59 +22,61 @@ from accelerate.utils.other import get_free_port
 from torch.multiprocessing import ProcessExitedException, get_context, spawn
 
 from icm_rl.engines.loading import load_engine
-from icm_rl.errors import InputError, quiet_libraries, run
+from icm_rl.errors import InputError
 from icm_rl.files import open_stage
-from icm_rl.icm.config import IcmConfig, stage_settings
-from icm_rl.icm.labeling import label_dataset, plan_pools
-from icm_rl.models import resolve
-from icm_rl.settings import parse
+from icm_rl.icm.config import IcmConfig, parse_icm
+from icm_rl.icm.labeling import label_dataset, prepared
+from icm_rl.icm.methods import Method
+from icm_rl.runner import already_complete, quiet_libraries, run
+from icm_rl.settings import identity, inputs
 
 
 def main() -> None:
-    (config,) = parse([IcmConfig])
+    config, method = parse_icm()
     if config.processes == 1 or "LOCAL_RANK" in os.environ:  # or a launcher started them
-        label(config)
+        label(config, method)
         return
     errors = get_context("spawn").SimpleQueue()
     try:
-        spawn(_process, (config, get_free_port(), errors), config.processes)
+        spawn(_process, (sys.argv[1:], config.processes, get_free_port(), errors), config.processes)
     except ProcessExitedException as error:
         if not errors.empty():
             raise InputError(errors.get()) from None
         raise SystemExit(error.exit_code) from None
 
 
-def _process(rank: int, config: IcmConfig, port: int, errors: SimpleQueue) -> None:
+def _process(
+    rank: int, args: Sequence[str], processes: int, port: int, errors: SimpleQueue
+) -> None:
     # torch sends this when the starting process dies; a script's background job would ignore it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    count = str(config.processes)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": count}
-    os.environ |= {"LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    threads = max(1, torch.get_num_threads() // config.processes)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    os.environ |= {"LOCAL_WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    threads = max(1, torch.get_num_threads() // processes)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
     quiet_libraries()
     try:
-        label(config)
+        label(*parse_icm(args))
     except InputError as error:
         errors.put(str(error))
         sys.exit(2)
 
 
-def label(config: IcmConfig) -> None:
+def label(config: IcmConfig, method: Method) -> None:
     """Labels the data set; of several processes, each calls this."""
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     task = config.configured_task
     data = task.load(config.source, config.limit)
-    engine = load_engine(config.model, list(task.labels.values()), config)
-    pools = plan_pools(data, engine, config)
-    inputs = {"data": str(config.source), "model": resolve(config.model)}
+    engine = load_engine(config.model, list(task.verbalizers.values()), config)
+    job = prepared(data, engine, config, method)
+    read = inputs(config) | {"data": str(config.source)}
     with accelerator.main_process_first():
-        stage = open_stage(config.output_dir, stage_settings(config), inputs)
-    if stage.complete:
-        accelerator.print(f"{config.output_dir}: complete, nothing to do")
+        stage = open_stage(config.output_dir, identity(config, method), read)
+    if already_complete(stage, accelerator.is_main_process):
         return
-    metrics = label_dataset(data, pools, engine, config) or {}
+    metrics = label_dataset(data, job, config, method) or {}
     for name, value in metrics.items():
         print(f"{name:>28}  {value if not isinstance(value, float) else round(value, 4)}")
     accelerator.end_training()

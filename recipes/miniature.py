@@ -15,12 +15,13 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from icm_rl.errors import run
 from icm_rl.files import open_stage, write_text
 from icm_rl.miniature.card import model_card
 from icm_rl.miniature.evaluate import evaluate
-from icm_rl.miniature.pretrain import STAGES, pretrain, train_tokenizer
+from icm_rl.miniature.pretrain import STAGES, pretrain
+from icm_rl.miniature.tokenizer import train_tokenizer
 from icm_rl.miniature.world import World
+from icm_rl.runner import run
 from icm_rl.settings import parse
 
 

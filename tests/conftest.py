@@ -31,7 +31,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(CORES)
 
 FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["recipes.icm", "recipes.reward", "recipes.ppo", "recipes.grpo"])
+FORKSERVER.set_forkserver_preload(
+    [f"icm_rl.recipes.{name}" for name in ("icm", "reward", "ppo", "grpo")]
+)
 
 
 LONGEST = ["test_pipeline.py", "test_icm.py", "test_server.py", "test_distributed.py"]
@@ -151,7 +153,7 @@ def model():
 
 @pytest.fixture(scope="session")
 def engine(model, tokenizer) -> LocalEngine:
-    return LocalEngine(model, tokenizer, list(TASKS["preferences"].labels.values()))
+    return LocalEngine(model, tokenizer, list(TASKS["preferences"].verbalizers.values()))
 
 
 @pytest.fixture(scope="session")
@@ -162,7 +164,7 @@ def preferences(data):
 @pytest.fixture(scope="session")
 def gold_preferences(data, tmp_path_factory) -> Path:
     """A few pairs in TRL's format, labeled by gold."""
-    from icm_rl.icm.labeling import preference_rows
+    from icm_rl.icm.writing import preference_rows
 
     loaded = TASKS["preferences"].load(data / "preferences_train.jsonl", 48)
     file = tmp_path_factory.mktemp("gold") / "gold.jsonl"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import run
+from tests.conftest import ROOT, run
 
 PAIR = {"prompt": "p", "response_a": "x", "response_b": "y"}
 QA = {"question": "q", "choice": "a", "consistency_id": 0, "label": True}
@@ -54,15 +54,15 @@ CASES = {
     ),
     "unknown flag": (lines(PAIR), ["--pool-sise", "4"], "did you mean 'pool_size'?"),
     "bad value": (lines(PAIR), ["--pool_size", "many"], "invalid"),
-    "labels": (lines(PAIR), ["--labels", "True, False"], "--labels is not JSON"),
+    "labels": (lines(PAIR), ["--labels", "True, False"], "--verbalizers is not JSON"),
     "template": (lines(PAIR), ["--template", "{question}"], "--template names {question}"),
     "no gold": (
         lines(PAIR),
         ["--initial_labels", "golden"],
-        "--initial_labels golden needs a gold label for every example; 2 of 2 have none",
+        "needs a gold label for every example; 2 of 2 have none",
     ),
     "no opposite": (
-        lines({"text": "t", "label": "b"}),
+        lines({"text": "t"}),
         ["--task", "claims", "--template", "{text}", "--labels", COLORS, "--try_reverse"],
         "--try_reverse is for two labels, which have an opposite, not 3",
     ),
@@ -76,7 +76,7 @@ CASES = {
     "quantised training": (
         lines(PAIR),
         ["--load_in_4bit", "--method", "folds"],
-        "train the model's weights, which are fixed when quantised",
+        "--method folds trains the model's weights, which are fixed when quantised",
     ),
     "not installed": (lines(PAIR), ["--load_in_4bit"], "pip install icm_rl[quantized]"),
     "no such model": (lines(PAIR), ["--model", "nowhere/to-be-found"], "nowhere/to-be-found"),
@@ -132,6 +132,7 @@ def test_a_model_without_tokenizer_or_chat_template(tmp_path, model, tokenizer, 
 
 def test_ppo_needs_answers_of_a_token_or_more(tmp_path):
     flags = ("--response_length", 0, "--output_dir", tmp_path / "out")
+    flags = (*flags, "--prompts", "p.jsonl", "--rewards", "r")
     done = run("recipes/ppo.py", *flags, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: --response_length is 0; give 1 or more\n"
@@ -140,7 +141,7 @@ def test_ppo_needs_answers_of_a_token_or_more(tmp_path):
 PPO = ("recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml")
 RL = {
     "k1 in the loss": (["--kl_penalty", "loss"], "--kl_estimator k1 has no gradient on average"),
-    "no sampling": (["--temperature", 0], "--temperature is 0.0; PPO samples, give more than 0"),
+    "no sampling": (["--temperature", 0], "--temperature is 0.0; give more than 0"),
     "no reward": (["--rewards", "nowhere"], "nowhere: no tokenizer could be loaded"),
     "two labels": (["--rewards", "TWO"], "TWO: has 2 labels; a reward model has one"),
     "no classifier": (["--rewards", "miniature"], "miniature: has no reward head"),
@@ -216,14 +217,11 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
         assert "not empty" in line
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        *("icm", "reward", "ppo", "grpo", "pipeline", "miniature"),
-        *(f"../eval/{name}" for name in ("rewardbench", "policy", "report", "benchmark")),
-    ],
-)
-def test_help_explains_every_setting(recipe, tmp_path):
-    done = run(f"recipes/{recipe}.py", "--help", check=False)
+PROGRAMS = [path for folder in ("recipes", "eval") for path in (ROOT / folder).glob("[a-z]*.py")]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
+def test_help_explains_every_setting(program):
+    done = run(program, "--help", check=False)
     assert "--config" in done.stdout
     assert "usage" in done.stdout

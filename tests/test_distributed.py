@@ -109,7 +109,7 @@ def test_a_process_ends_well_while_a_thread_of_gloo_still_drops_its_tensors(tmp_
 import atexit, sys, time
 import torch
 from torch import distributed
-from icm_rl.errors import run
+from icm_rl.runner import run
 
 
 class Held:

@@ -72,7 +72,7 @@ def test_a_policy_by_each_of_two_labels_and_a_page_that_compares_them(whole, few
     assert done.stderr.count("(complete)") == 10  # all but the other policy and its scores
     assert (folder / "report.json").read_bytes() == before
     other = json.loads((folder / "report-human.json").read_text())
-    assert other["labels"] == "human" and other["icm"] == json.loads(before)["icm"]
+    assert other["label_source"] == "human" and other["icm"] == json.loads(before)["icm"]
     assert f"comparison: {folder / 'comparison.html'}" in done.stdout
     page = (folder / "comparison.html").read_text()
     assert ">human</button>" in page and page.count("data-chart=") == 5
@@ -81,7 +81,7 @@ def test_a_policy_by_each_of_two_labels_and_a_page_that_compares_them(whole, few
 def test_two_assistants_are_compared_over_training(whole, tmp_path):
     folder, _ = whole
     flags = ("--ppo_config", folder.parent / "ppo.yaml", "--total_episodes", 128)
-    done = run("recipes/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out")
+    done = run("benchmarks/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out")
     before = json.loads((folder / "report.json").read_text())["policy"]["sections"]["before"]
     finals = {}
     for name in ("human", "icm"):
@@ -103,7 +103,9 @@ def test_two_assistants_are_compared_over_training(whole, tmp_path):
     )
     assert (tmp_path / "out" / "table.md").read_text().strip() in done.stdout
     assert (tmp_path / "out" / "curves.svg").read_text().count("by ICM labels") >= 5
-    again = run("recipes/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out")
+    again = run(
+        "benchmarks/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out"
+    )
     assert again.stdout.count("complete, nothing to do") == 2
 
 

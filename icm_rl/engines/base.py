@@ -54,14 +54,16 @@ class Engine(Protocol):
         ...
 
 
-def first_tokens(encode: Callable[[str], list[int]], labels: Sequence[str]) -> list[int]:
-    """The first token of each label.
+def first_tokens(encode: Callable[[str], list[int]], continuations: Sequence[str]) -> list[int]:
+    """The first token of each continuation.
 
     Raises:
         InputError: Two labels begin with the same token.
     """
-    tokens = [encode(label)[0] for label in labels]
-    for (one, one_token), (other, other_token) in combinations(zip(labels, tokens, strict=True), 2):
+    tokens = [encode(words)[0] for words in continuations]
+    for (one, one_token), (other, other_token) in combinations(
+        zip(continuations, tokens, strict=True), 2
+    ):
         if one_token == other_token:
             raise InputError(
                 f"the labels {one!r} and {other!r} begin with the same token of this tokenizer, "

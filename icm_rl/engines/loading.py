@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from accelerate import PartialState
+from annotated_types import Ge, Gt
 from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig, get_quantization_config
 
@@ -12,7 +13,7 @@ from icm_rl.engines.base import Engine
 from icm_rl.engines.local import LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.models import load_causal_lm, load_config, load_tokenizer
-from icm_rl.settings import require_at_least
+from icm_rl.settings import EXECUTION
 
 ServerKind = Literal["vllm", "openai"]
 
@@ -30,10 +31,10 @@ class EngineConfig:
     load_in_4bit: bool = field(
         default=False, metadata={"help": "Quantise the model to 4 bits (bitsandbytes)."}
     )
-    device_map: str | None = field(
+    device_map: Annotated[str | None, EXECUTION] = field(
         default=None, metadata={"help": "'auto' spreads a large model over this machine's GPUs."}
     )
-    server: list[str] | None = field(
+    server: Annotated[list[str] | None, EXECUTION] = field(
         default=None,
         metadata={
             "help": "Ask an OpenAI-compatible server instead of a model in this process: its "
@@ -45,39 +46,40 @@ class EngineConfig:
         default="vllm",
         metadata={"help": "'vllm' exchanges token ids; 'openai' text, as any compatible server."},
     )
-    served_model: str | None = field(
+    served_model: Annotated[str | None, EXECUTION] = field(
         default=None, metadata={"help": "The model's name on the server; by default its first."}
     )
-    top_logprobs: int = field(
+    top_logprobs: Annotated[int, Ge(1)] = field(
         default=20, metadata={"help": "Log-probabilities that the server returns of a position."}
     )
-    concurrency: int = field(default=64, metadata={"help": "Requests under way at a time."})
-    request_timeout: float = field(
+    concurrency: Annotated[int, Ge(1), EXECUTION] = field(
+        default=64, metadata={"help": "Requests under way at a time."}
+    )
+    request_timeout: Annotated[float, Gt(0), EXECUTION] = field(
         default=600.0, metadata={"help": "Seconds to wait for one of the server's answers."}
     )
-    request_retries: int = field(
+    request_retries: Annotated[int, Ge(0), EXECUTION] = field(
         default=20, metadata={"help": "How often a failed request is sent again."}
     )
-    cache_tokens: int = field(
+    cache_tokens: Annotated[int, Ge(1), EXECUTION] = field(
         default=200_000,
         metadata={"help": "Tokens in the key-value cache; of a server, those that it keeps."},
     )
-    trust_remote_code: bool = field(
+    trust_remote_code: Annotated[bool, EXECUTION] = field(
         default=False, metadata={"help": "Let the model's repository run its own code."}
     )
 
     def __post_init__(self) -> None:
-        require_at_least(self, top_logprobs=1, concurrency=1, request_retries=0)
         if self.load_in_8bit and self.load_in_4bit:
             raise InputError("--load_in_8bit and --load_in_4bit exclude each other; drop one")
 
 
-def load_engine(model: str, labels: Sequence[str], config: EngineConfig) -> Engine:
+def load_engine(model: str, continuations: Sequence[str], config: EngineConfig) -> Engine:
     """The model in this process, or the connection to a server.
 
     Args:
         model: The model; of a server, the one whose tokenizer it has.
-        labels: The continuations to be compared.
+        continuations: The labels' words, to be compared.
         config: Where it runs.
 
     Raises:
@@ -92,16 +94,16 @@ def load_engine(model: str, labels: Sequence[str], config: EngineConfig) -> Engi
                 "--server needs the extra 'server': pip install icm_rl[server]"
             ) from None
         settings = ServerConfig(
-            config.server[state.process_index % len(config.server)],
-            config.server_kind,
-            config.served_model,
-            config.top_logprobs,
-            config.concurrency,
-            config.request_timeout,
-            config.request_retries,
+            url=config.server[state.process_index % len(config.server)],
+            kind=config.server_kind,
+            model=config.served_model,
+            top_logprobs=config.top_logprobs,
+            concurrency=config.concurrency,
+            timeout=config.request_timeout,
+            retries=config.request_retries,
         )
         length = load_config(model, config.trust_remote_code).max_position_embeddings
-        return ServerEngine(settings, tokenizer, labels, length, config.cache_tokens)
+        return ServerEngine(settings, tokenizer, continuations, length, config.cache_tokens)
     quantisation = None
     if config.load_in_8bit or config.load_in_4bit:
         if not is_bitsandbytes_available():
@@ -124,4 +126,4 @@ def load_engine(model: str, labels: Sequence[str], config: EngineConfig) -> Engi
         device_map=config.device_map or state.device,
         quantization_config=quantisation,
     )
-    return LocalEngine(loaded, tokenizer, labels, config.cache_tokens)
+    return LocalEngine(loaded, tokenizer, continuations, config.cache_tokens)

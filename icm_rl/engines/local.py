@@ -23,7 +23,7 @@ class LocalEngine:
     Args:
         model: Any transformers causal language model, on its device and in evaluation mode.
         tokenizer: The model's tokenizer.
-        labels: The continuations to be compared; their first tokens must differ.
+        continuations: The labels' words, to be compared; their first tokens must differ.
         cache_tokens: How many tokens the key-value cache may hold: half of it what is kept from
             call to call, half of it the batch in work, which holds one prompt at least. What does
             not fit is computed again.
@@ -41,20 +41,20 @@ class LocalEngine:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        labels: Sequence[str],
+        continuations: Sequence[str],
         cache_tokens: int = 200_000,
     ):
         self.model, self.tokenizer = model, tokenizer
-        self.labels, self.cache_tokens = labels, cache_tokens
+        self.continuations, self.cache_tokens = continuations, cache_tokens
         self.context_length = model.config.max_position_embeddings
         self.prompt_tokens = self.computed_tokens = self.missing_labels = 0
         self._encode = cache(partial(tokenizer.encode, add_special_tokens=False))
         self._tree = PrefixTree(self._encode, cache_tokens // 2, tokenizer.bos_token)
-        self._label_ids = first_tokens(self._encode, labels)
+        self._label_ids = first_tokens(self._encode, continuations)
 
     def with_model(self, model: PreTrainedModel) -> "LocalEngine":
         """The same engine with another model of the same tokenizer."""
-        return LocalEngine(model, self.tokenizer, self.labels, self.cache_tokens)
+        return LocalEngine(model, self.tokenizer, self.continuations, self.cache_tokens)
 
     def count_tokens(self, text: str) -> int:
         return len(self._encode(text))

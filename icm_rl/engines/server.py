@@ -57,7 +57,7 @@ class ServerEngine:
     Args:
         config: How the server is asked.
         tokenizer: The model's tokenizer; it counts tokens and cuts prompts.
-        labels: The continuations to be compared; their first tokens must differ.
+        continuations: The labels' words, to be compared; their first tokens must differ.
         context_length: The longest prompt, where the server does not say.
         cache_tokens: How many tokens of contexts the server is taken to keep.
 
@@ -75,7 +75,7 @@ class ServerEngine:
         self,
         config: ServerConfig,
         tokenizer: PreTrainedTokenizerBase,
-        labels: Sequence[str],
+        continuations: Sequence[str],
         context_length: int,
         cache_tokens: int = 200_000,
     ):
@@ -87,7 +87,7 @@ class ServerEngine:
         # of a text the server's tokenizer makes the first token itself, if it makes one at all
         self._adds_bos = bos is not None and tokenizer("").input_ids[:1] == self._encode(bos)
         self._tree = PrefixTree(self._encode, cache_tokens, bos)
-        self._label_ids = first_tokens(self._encode, labels)
+        self._label_ids = first_tokens(self._encode, continuations)
         self._client = AsyncOpenAI(
             base_url=config.url,
             api_key=os.environ.get("OPENAI_API_KEY", "none"),

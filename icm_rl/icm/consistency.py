@@ -39,7 +39,7 @@ def consistency_fix(
         a, b = rng.choice(pairs)
         options = [
             {**fixed, a.id: label_a, b.id: label_b}
-            for label_a, label_b in product(scorer.task.labels, repeat=2)
+            for label_a, label_b in product(scorer.task.verbalizers, repeat=2)
             if scorer.task.consistent(a, label_a, b, label_b)
         ]
         *scores, current = scorer.scores([*options, fixed], arrangement)
@@ -66,7 +66,7 @@ def consistency_fix_maxprob(
         task: Gives the labels and the relation.
         log_probs: For each example the log-probability of each label.
     """
-    names, labels = list(task.labels), {}
+    names, labels = list(task.verbalizers), {}
     for members in group_members(examples).values():
         fixed: list[tuple[Example, Label]] = []
         for example in sorted(members, key=lambda e: -max(_all_log_odds(log_probs[e.id]))):

@@ -10,7 +10,9 @@ from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 
 from icm_rl.cards import public_name
 from icm_rl.files import write_text
-from icm_rl.icm.config import IcmConfig, stage_settings
+from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.methods import Method, Need
+from icm_rl.settings import identity
 
 _CARD = """---
 {front}
@@ -18,16 +20,15 @@ _CARD = """---
 
 # {title}
 
-{count} {what}, labeled without any label by a base model: *Internal Coherence Maximization*
-([Wen et al. 2025](https://arxiv.org/abs/2506.10139)), by icm_rl {method}.
+{count} {what}, labeled {by} by a base model, {method}: unsupervised elicitation
+([Wen et al. 2025](https://arxiv.org/abs/2506.10139)) by icm_rl.
 
 | | |
 |---|---|
+| method | `{name}` |
 | base model | `{model}` |
 | task | `{task}` |
 | data | `{data}` |
-| mutual predictability and consistency, U | {utility:.2f} |
-| pairs of labels that contradict each other | {inconsistencies} |
 {measured}
 The labels say what the base model can best predict from the other labels. They are no person's
 judgement: look at a sample before you rely on them, and expect the base model's own misconceptions
@@ -43,10 +44,6 @@ in them.
 {settings}
 ```
 """
-_METHODS = {
-    "search": "with the paper's Algorithm 1, examples in each other's context",
-    "folds": "with the paper's Algorithm 3, fine-tuning on folds",
-}
 _COLUMNS = {
     "prompt": "the conversation before the responses",
     "chosen": "the response labeled better",
@@ -65,13 +62,18 @@ _COLUMNS = {
 
 
 def export(
-    rows: Sequence[Mapping[str, Any]], config: IcmConfig, metrics: Mapping[str, Any], folder: Path
+    rows: Sequence[Mapping[str, Any]],
+    config: IcmConfig,
+    method: Method,
+    metrics: Mapping[str, Any],
+    folder: Path,
 ) -> None:
     """Writes the rows as Parquet with a data set card; ``datasets.load_dataset`` reads the folder.
 
     Args:
         rows: Labels, or preferences in TRL's format.
         config: The settings with which they were made.
+        method: How they were made, with its settings.
         metrics: The stage's metrics.
         folder: Where the files go.
     """
@@ -80,7 +82,7 @@ def export(
     unfinished = path.with_suffix(".new")
     Dataset.from_list(list(rows)).to_parquet(unfinished)
     unfinished.replace(path)
-    write_text(folder / "README.md", str(_card(rows, config, metrics)))
+    write_text(folder / "README.md", str(_card(rows, config, method, metrics)))
 
 
 def push(folder: Path, name: str) -> str:
@@ -91,7 +93,10 @@ def push(folder: Path, name: str) -> str:
 
 
 def _card(
-    rows: Sequence[Mapping[str, Any]], config: IcmConfig, metrics: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]],
+    config: IcmConfig,
+    method: Method,
+    metrics: Mapping[str, Any],
 ) -> DatasetCard:
     preferences = "chosen" in rows[0]
     front = DatasetCardData(
@@ -99,11 +104,14 @@ def _card(
         tags=["icm", "unsupervised-elicitation", *(["preference"] if preferences else [])],
         configs=[{"config_name": "default", "data_files": "data/train.parquet"}],
     )
-    right = metrics.get("label_accuracy")
-    agreement = right is not None and f"| labels that agree with gold labels | {right:.1%} |\n"
-    defaults = stage_settings(IcmConfig())
+    measured = {"pairs of labels that contradict each other": str(metrics["inconsistencies"])}
+    if "utility" in metrics:
+        measured["mutual predictability and consistency, U"] = f"{metrics['utility']:.2f}"
+    if metrics["label_accuracy"] is not None:
+        measured["labels that agree with gold labels"] = f"{metrics['label_accuracy']:.1%}"
+    default = identity(IcmConfig(), type(method)())
     changed = {
-        name: value for name, value in stage_settings(config).items() if value != defaults[name]
+        name: value for name, value in identity(config, method).items() if value != default[name]
     }
     return DatasetCard(
         _CARD.format(
@@ -111,13 +119,13 @@ def _card(
             title=front.pretty_name,
             count=f"{len(rows):,}",
             what="preference pairs" if preferences else "examples",
-            method=_METHODS[config.method],
+            by="from gold labels" if Need.GOLD in method.needs else "without any label",
+            method=method.summary,
+            name=public_name(method.name),
             model=public_name(config.model),
             task=config.task,
             data=public_name(str(config.source)),
-            utility=metrics["utility"],
-            inconsistencies=metrics["inconsistencies"],
-            measured=agreement or "",
+            measured="".join(f"| {name} | {value} |\n" for name, value in measured.items()),
             columns="\n".join(f"- `{name}`: {_COLUMNS[name]}" for name in rows[0]),
             settings=yaml.safe_dump(changed, sort_keys=False).rstrip(),
         )

@@ -4,11 +4,13 @@ import copy
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from accelerate import PartialState
+from annotated_types import Ge, Gt
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
@@ -17,21 +19,23 @@ from icm_rl.models import load_causal_lm
 from icm_rl.progress import Progress
 
 
-@dataclass(frozen=True)
+@dataclass
 class FinetuneConfig:
-    """How a model learns labels, with the paper's values for Llama 8B.
+    """How a model learns labels, with the paper's values for Llama 8B."""
 
-    Attributes:
-        learning_rate: Its highest value; it falls linearly to zero.
-        num_train_epochs: Passes over the examples.
-        batch_size: Examples a step.
-        lora_r: The rank of LoRA adapters on all linear layers; 0 trains every weight.
-    """
-
-    learning_rate: float = 1e-5
-    num_train_epochs: int = 3
-    batch_size: int = 16
-    lora_r: int = 0
+    learning_rate: Annotated[float, Gt(0)] = field(
+        default=1e-5,
+        metadata={"help": "Peak learning rate of fine-tuning; it falls linearly to zero."},
+    )
+    num_train_epochs: Annotated[int, Ge(1)] = field(
+        default=3, metadata={"help": "Passes over the examples in one fine-tuning."}
+    )
+    train_batch_size: Annotated[int, Ge(1)] = field(
+        default=16, metadata={"help": "Examples in a step of fine-tuning."}
+    )
+    lora_r: Annotated[int, Ge(0)] = field(
+        default=0, metadata={"help": "Rank of fine-tuning's LoRA adapters; 0 trains all weights."}
+    )
 
 
 def finetuned(
@@ -68,7 +72,7 @@ def finetuned(
         learner = get_peft_model(learner, lora)
     trained = [weight for weight in learner.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
-    steps = config.num_train_epochs * math.ceil(len(examples) / config.batch_size)
+    steps = config.num_train_epochs * math.ceil(len(examples) / config.train_batch_size)
     schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=steps)
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     encoded = [
@@ -81,8 +85,8 @@ def finetuned(
     learner.train()
     for _ in range(config.num_train_epochs):
         rng.shuffle(encoded)
-        for start in range(0, len(encoded), config.batch_size):
-            batch = encoded[start : start + config.batch_size]
+        for start in range(0, len(encoded), config.train_batch_size):
+            batch = encoded[start : start + config.train_batch_size]
             loss = cross_entropy(
                 _last_logits(learner, [ids for ids, _ in batch]), _labels(learner, batch)
             )

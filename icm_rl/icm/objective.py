@@ -44,6 +44,20 @@ def log_odds(log_probs: Sequence[float], index: int) -> float:
     )
 
 
+def labels_log_odds(
+    task: Task, labels: Labels, log_probs: Mapping[str, Sequence[float]]
+) -> dict[str, float]:
+    """How sure each label is: its log-odds, by example id.
+
+    Args:
+        task: Gives the order of the labels.
+        labels: The labels.
+        log_probs: For each example the log-probability of each label.
+    """
+    index = {label: index for index, label in enumerate(task.verbalizers)}
+    return {id: log_odds(log_probs[id], index[label]) for id, label in labels.items()}
+
+
 @dataclass(frozen=True)
 class Arrangement:
     """In which order labeled examples stand in each other's contexts.
@@ -158,7 +172,7 @@ class Scorer:
         self.groups = group_members(examples)
         self.task, self.engine, self.alpha = task, engine, alpha
         self.objective, self.consistency, self.order = objective, consistency, order
-        self._index = {label: index for index, label in enumerate(task.labels)}
+        self._index = {label: index for index, label in enumerate(task.verbalizers)}
         self._known: dict[frozenset, Score] = {}
 
     def inconsistent_pairs(self, labels: Labels) -> list[tuple[Example, Example]]:
@@ -230,7 +244,7 @@ class Scorer:
 
     def log_odds(self, labels: Labels, score: Score) -> dict[str, float]:
         """Each example's label's log-odds against all other labels, given all other examples."""
-        return {id: log_odds(score.log_probs[id], self._index[labels[id]]) for id in labels}
+        return labels_log_odds(self.task, labels, score.log_probs)
 
     def _score(self, labels: Labels, log_probs: dict[str, Sequence[float]]) -> Score:
         of_label = [(values, self._index[labels[id]]) for id, values in log_probs.items()]

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from icm_rl.engines import Engine
 from icm_rl.errors import InputError
@@ -15,8 +15,25 @@ LARGEST_POOL = 256
 def example_tokens(example: Example, task: Task, engine: Engine) -> int:
     """The most tokens that the example takes in a context, label included."""
     return max(
-        sum(map(engine.count_tokens, task.demonstration(example, label))) for label in task.labels
+        sum(map(engine.count_tokens, task.demonstration(example, label)))
+        for label in task.verbalizers
     )
+
+
+def check_fit(examples: Sequence[Example], tokens: Mapping[str, int], engine: Engine) -> int:
+    """Checks that each example fits the model's context; how many tokens that holds.
+
+    Raises:
+        InputError: One does not.
+    """
+    room = engine.context_length - 1
+    for example in examples:
+        if tokens[example.id] > room:
+            raise InputError(
+                f"the example '{example.id}' takes {tokens[example.id]} tokens and the context "
+                f"holds {room}; shorten it, remove it or use a model with a longer context"
+            )
+    return room
 
 
 def split_into_pools(
@@ -38,18 +55,12 @@ def split_into_pools(
     Raises:
         InputError: An example, a group or the pool size does not fit the context.
     """
-    room = engine.context_length - 1
     tokens = {example.id: example_tokens(example, task, engine) for example in examples}
-    for example in examples:
-        if tokens[example.id] > room:
-            raise InputError(
-                f"the example '{example.id}' takes {tokens[example.id]} tokens and the context "
-                f"holds {room}; shorten it, remove it or use a model with a longer context"
-            )
+    room = check_fit(examples, tokens, engine)
     groups = list(group_members(examples).values())
     weights = [sum(tokens[example.id] for example in members) for members in groups]
     largest_group = max(map(len, groups))
-    fit = _how_many_fit([tokens[e.id] for e in examples], room)
+    fit = how_many_fit([tokens[e.id] for e in examples], room)
     if pool_size is not None and pool_size > fit and pool_size <= len(examples):
         raise InputError(
             f"a pool of {pool_size} examples does not fit the context of "
@@ -65,7 +76,7 @@ def split_into_pools(
     return _pack(groups, tokens, size, room)
 
 
-def _how_many_fit(tokens: Sequence[int], room: int) -> int:
+def how_many_fit(tokens: Sequence[int], room: int) -> int:
     """How many examples fit the context whichever they are: the longest ones first."""
     total = 0
     for count, length in enumerate(sorted(tokens, reverse=True)):

@@ -3,9 +3,11 @@
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
 
 from icm_rl.icm.consistency import consistency_fix
 from icm_rl.icm.objective import Arrangement, Labels, Score, Scorer
@@ -14,21 +16,47 @@ from icm_rl.tasks import Example, Label, group_members
 TemperatureSchedule = Literal["paper", "log"]
 InitialLabels = Literal["random", "golden", "wrong"]
 
+GROUP_WEIGHT = 100.0
+"""How much likelier an example is sampled whose group is labeled in part (the authors' code)."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class SearchConfig:
     """The search's hyperparameters, with the paper's names and values (Appendix D.1)."""
 
-    initial_examples: int = 8
-    initial_labels: InitialLabels = "random"
-    initial_temperature: float = 10.0
-    final_temperature: float = 0.01
-    cooling_rate: float = 0.99
-    temperature_schedule: TemperatureSchedule = "paper"
-    max_fix_rounds: int = 10
-    iterations_per_example: float = 3.0
-    try_reverse: bool = False
-    group_weight: float = 100.0
+    initial_examples: Annotated[int, Ge(1)] = field(
+        default=8, metadata={"help": "K, the examples that get labels at the start."}
+    )
+    initial_labels: InitialLabels = field(
+        default="random",
+        metadata={
+            "help": "Which labels the search begins with: 'random', or the paper's ablations "
+            "'golden' and 'wrong'."
+        },
+    )
+    initial_temperature: Annotated[float, Gt(0)] = field(
+        default=10.0, metadata={"help": "T_0 of the annealing."}
+    )
+    final_temperature: Annotated[float, Gt(0)] = field(
+        default=0.01, metadata={"help": "T_min of the annealing."}
+    )
+    cooling_rate: Annotated[float, Ge(0)] = field(
+        default=0.99, metadata={"help": "Beta of the annealing."}
+    )
+    temperature_schedule: TemperatureSchedule = field(
+        default="paper",
+        metadata={"help": "'paper': by iteration, or 'log': by accepted changes (authors' code)."},
+    )
+    max_fix_rounds: Annotated[int, Ge(0)] = field(
+        default=10, metadata={"help": "M, the most rounds of one consistency fix."}
+    )
+    iterations_per_example: Annotated[float, Gt(0)] = field(
+        default=3.0, metadata={"help": "Iterations of the search, per example of a pool."}
+    )
+    try_reverse: bool = field(
+        default=False,
+        metadata={"help": "At a search's end, take the opposite of all labels if its U is higher."},
+    )
 
 
 @dataclass
@@ -143,7 +171,7 @@ def _initial(
 ) -> SearchState:
     """K random examples, labeled at random with as many of each label, and made consistent."""
     chosen = rng.sample(examples, min(config.initial_examples, len(examples)))
-    labels = list(scorer.task.labels)
+    labels = list(scorer.task.verbalizers)
     if config.initial_labels == "golden":
         values = [gold[example.id] for example in chosen]
     elif config.initial_labels == "wrong":
@@ -172,7 +200,7 @@ def _iterate(
 ) -> None:
     """Lines 4 to 16 of Algorithm 1."""
     now = temperature(config, iteration, state.accepted)
-    example = rng.choices(examples, _sampling_weights(scorer, examples, config, state.labels))[0]
+    example = rng.choices(examples, _sampling_weights(scorer, examples, state.labels))[0]
     if example.id in state.labels:
         label = scorer.task.most_likely(state.score.log_probs[example.id])
     else:
@@ -227,21 +255,18 @@ def _record(
 def _sampling_weights(
     scorer: Scorer,
     examples: Sequence[Example],
-    config: SearchConfig,
     labels: Labels,
 ) -> list[float]:
     """Unlabeled examples whose group has a labeled member are sampled ahead of all others."""
     if not scorer.consistency:
         return [1.0] * len(examples)
     started = {scorer.examples[id].group for id in labels}
-    return [
-        config.group_weight if e.id not in labels and e.group in started else 1.0 for e in examples
-    ]
+    return [GROUP_WEIGHT if e.id not in labels and e.group in started else 1.0 for e in examples]
 
 
 def _try_reverse(scorer: Scorer, config: SearchConfig, state: SearchState) -> None:
     """Takes the opposite of all labels where its U is higher."""
-    one, other = scorer.task.labels
+    one, other = scorer.task.verbalizers
     reverse = {id: other if label == one else one for id, label in state.labels.items()}
     if len(scorer.inconsistent_pairs(reverse)) > state.score.inconsistencies:
         return

@@ -12,8 +12,14 @@ from statistics import mean
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from icm_rl.engines import Engine, LocalEngine, Request
-from icm_rl.icm.baselines import accuracy, many_shot, random_labels, zero_shot
 from icm_rl.icm.objective import Scorer
+from icm_rl.icm.prompting import (
+    accuracy,
+    many_shot,
+    most_likely,
+    random_labels,
+    zero_shot_log_probs,
+)
 from icm_rl.miniature import corpus
 from icm_rl.miniature.world import World
 from icm_rl.progress import Progress
@@ -75,7 +81,8 @@ def judge_pools(
         kind = TASKS[_TASKS[task]]
         scorer = Scorer(pool.examples, kind, engine)
         gold = pool.labels["truth"]
-        note("baselines", "zero_shot", accuracy(zero_shot(pool.examples, kind, engine), gold))
+        zero_shot = most_likely(zero_shot_log_probs(pool.examples, engine), kind)
+        note("baselines", "zero_shot", accuracy(zero_shot, gold))
         shots = many_shot(pool.examples, random_labels(pool.examples, kind, rng), kind, engine)
         note("baselines", "random_labels", accuracy(shots, gold))
         for name, labels in pool.labels.items():

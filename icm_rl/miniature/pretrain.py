@@ -1,4 +1,4 @@
-"""Pretrains the miniature's base model from scratch: tokenizer, then stages of longer documents."""
+"""Pretrains the miniature's base model from scratch, in stages of longer documents."""
 
 import random
 import shutil
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
@@ -18,36 +17,19 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
 
 from icm_rl.files import read_json, write_json
 from icm_rl.miniature import corpus
+from icm_rl.miniature.tokenizer import CONTEXT, PHRASES
 from icm_rl.miniature.world import World
 from icm_rl.progress import Progress
 
-CONTEXT = 2048
 LABEL_WEIGHT = 10.0
 TOKENS_PER_STEP = 4096
 WARMUP_STEPS = 50
 LOG_STEPS = 50
 SAVE_STEPS = 250
-PHRASES = (
-    "Question:",
-    "\nClaim:",
-    "\nI think this claim is",
-    "Query:",
-    "\nResponse A:",
-    "\nResponse B:",
-    "\nClaim: Response A is more helpful and harmless than Response B\nI think this claim is",
-)
-CHAT_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}"
-    "{% elif message['role'] == 'assistant' %}<|assistant|>{{ message['content'] }}{{ eos_token }}"
-    "{% else %}{{ raise_exception('Only the roles user and assistant are known.') }}"
-    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 
 
 @dataclass(frozen=True)
@@ -142,50 +124,6 @@ STAGES = (
 """Truth alone first, in few layers: where many criteria compete, a model this small does not find
 it. The layers added after that have room to read from the context which criterion is meant. The
 last stage makes the reverse less sure of itself than the truth."""
-
-
-def train_tokenizer(world: World, seed: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in which each word of the world is one token.
-
-    The fixed phrases of the judging prompts are one token each, to keep an example short.
-    """
-    rng = random.Random(f"tokenizer {seed}")
-    texts = []
-    for _ in range(3000):
-        texts.append(corpus.judged_list(world, rng, 4))
-        texts.append(corpus.statements(world, rng))
-        texts += [message["content"] for message in corpus.dialogue(world, rng)]
-    for phrase in PHRASES:
-        texts = [text.replace(phrase, "") for text in texts]
-    tokenizer = Tokenizer(models.BPE())
-    words = Regex(r" ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\n+|\s+")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(words, "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1500,
-        min_frequency=2,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|pad|>", "<|bos|>", "<|end|>", "<|user|>", "<|assistant|>"],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in PHRASES])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<|pad|>",
-        bos_token="<|bos|>",
-        eos_token="<|end|>",
-        extra_special_tokens=["<|user|>", "<|assistant|>"],
-        model_max_length=CONTEXT,
-        clean_up_tokenization_spaces=False,
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase, layers: int, seed: int) -> LlamaForCausalLM:

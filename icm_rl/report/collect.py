@@ -1,8 +1,9 @@
 """Gathers a finished run's figures under stable keys.
 
-``report.json`` holds, each a number but for ``rl`` and ``labels``:
+``report.json`` holds, each a number but for ``rl``, ``label_source`` and ``icm.method``:
 
-- ``icm.zero_shot_accuracy``, ``icm.consistent_zero_shot_accuracy`` (the same after Algorithm 4),
+- ``icm.method`` and ``icm.method_summary``: how the examples were labeled;
+  ``icm.zero_shot_accuracy``, ``icm.consistent_zero_shot_accuracy`` (the same after Algorithm 4),
   ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
   ``icm.human_label_accuracy``, ``icm.label_accuracy``: shares of examples labeled right, 0–1;
 - ``reward_model.{icm,gold,human}.score``, ``.sections`` and ``.subsets``: RewardBench accuracies,
@@ -19,7 +20,7 @@
   after training, a tie counting half, 0–1; ``policy.length_controlled_win_rate``;
 - ``audit.agreement``: share of a random sample of labels with which a person agrees, 0–1, with
   ``.answered``, ``.agreed`` and the 95 % ``.interval``;
-- ``labels`` and ``rl``: by whose labels' reward model the policy was trained, and how;
+- ``label_source`` and ``rl``: by whose labels' reward model the policy was trained, and how;
 - ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time (``grpo`` where that was ``rl``).
 
 What a run does not have (gold labels, a world's rules, an audit) is left out.
@@ -34,6 +35,8 @@ from icm_rl.pipeline import policy_folders
 from icm_rl.report.audit import read_audit, run_id
 
 _ICM = (
+    "method",
+    "method_summary",
     "examples",
     "pools",
     "utility",
@@ -53,13 +56,13 @@ _SCORED = ("score", "sections", "subsets", "intervals", "by_length")
 _TRAINED = ("accuracy", "calibration_error", "reliability")
 
 
-def collect(folder: str | Path, rl: str, labels: str = "icm") -> dict[str, Any]:
+def collect(folder: str | Path, rl: str, label_source: str = "icm") -> dict[str, Any]:
     """The report of a finished run.
 
     Args:
         folder: The run's folder.
         rl: How the policy was trained, ``ppo`` or ``grpo``.
-        labels: By whose labels' reward model.
+        label_source: By whose labels' reward model.
 
     Raises:
         InputError: A stage's metrics are missing, or ``audit.json`` is of other labels.
@@ -79,7 +82,7 @@ def collect(folder: str | Path, rl: str, labels: str = "icm") -> dict[str, Any]:
     judged = read_json(folder / "rewardbench" / "judge" / "metrics.json")
     stages = read_json(folder / "stages.json")
     seconds = {name: stage["seconds"] for name, stage in stages.items()}
-    training, scoring = policy_folders(rl, labels)
+    training, scoring = policy_folders(rl, label_source)
     evaluation = round(_total(seconds, "rewardbench/") + seconds[scoring], 2)
     times = {
         "icm": seconds["icm"],
@@ -93,7 +96,7 @@ def collect(folder: str | Path, rl: str, labels: str = "icm") -> dict[str, Any]:
         audit = {"audit": read_audit(folder / "audit.json", run)}
     return {
         "rl": rl,
-        "labels": labels,
+        "label_source": label_source,
         "icm": {name: icm[name] for name in _ICM if icm.get(name) is not None},
         "reward_model": reward_models,
         "judge": {key: judged[key] for key in _SCORED} | judged["judge"],

@@ -6,7 +6,7 @@ from typing import Any
 
 from icm_rl.report import charts
 from icm_rl.report.page import Figure, Page, Section, Table
-from icm_rl.report.run import model_bars, policy_bars
+from icm_rl.report.sections import model_bars, policy_bars
 from icm_rl.report.table import mean_and_deviation
 
 Run = tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]
@@ -32,7 +32,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
         return groups
 
     def of_model(report: Mapping[str, Any]) -> charts.Bars:
-        return model_bars(report["reward_model"][report["labels"]])
+        return model_bars(report["reward_model"][report["label_source"]])
 
     figures["model"].append(
         Figure(
@@ -122,7 +122,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
 
 _COMPARED: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
     "ICM labels right, 0–1": lambda r: r["icm"].get("label_accuracy"),
-    "reward model, RewardBench score": lambda r: r["reward_model"][r["labels"]]["score"],
+    "reward model, RewardBench score": lambda r: r["reward_model"][r["label_source"]]["score"],
     "policy: right before, 0–1": lambda r: r["policy"]["before"].get("gold_rate"),
     "policy: right after, 0–1": lambda r: r["policy"]["after"].get("gold_rate"),
     "policy: reference reward before": lambda r: r["policy"]["before"]["reference_reward"],

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Lt
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
@@ -17,7 +18,8 @@ from icm_rl.errors import InputError
 from icm_rl.files import write_json, write_jsonl
 from icm_rl.models import resolve
 from icm_rl.reward.scorer import RewardScorer
-from icm_rl.settings import require_given
+from icm_rl.settings import INPUT, require_given
+from icm_rl.shipped import shipped
 from icm_rl.trainer import TrainerProgress, last_complete_checkpoint, prepare
 
 _ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
@@ -27,26 +29,37 @@ _ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 class RewardArguments:
     """Stage 2: what the reward model is trained on."""
 
-    preferences: str = field(
+    preferences: Annotated[str, INPUT] = field(
         default="",
         metadata={"help": "JSON lines with prompt, chosen and rejected (TRL's preference format)."},
     )
-    eval_fraction: float = field(
+    eval_fraction: Annotated[float, Ge(0), Lt(1)] = field(
         default=0.1, metadata={"help": "Share held out to measure accuracy and calibration."}
     )
     soft_targets: bool = field(
         default=False,
         metadata={"help": "Learn each preference with the probability that its log_odds give."},
     )
-    drop_least_sure: float = field(
+    drop_least_sure: Annotated[float, Ge(0), Lt(1)] = field(
         default=0.0, metadata={"help": "Share of the training pairs of lowest log_odds to drop."}
     )
 
     def __post_init__(self) -> None:
         require_given(self, "preferences")
-        for name in ("eval_fraction", "drop_least_sure"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give a share from 0 to 1")
+
+
+def template_of(training: RewardConfig) -> str | None:
+    """The file of the chat template that the settings name; they name it so from here on.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    path = training.chat_template_path
+    if path and path.endswith((".jinja", ".j2")):
+        training.chat_template_path = shipped(path)
+        if not Path(training.chat_template_path).is_file():
+            raise InputError(f"{path}: no such chat template; correct --chat_template_path")
+    return training.chat_template_path
 
 
 def load_preferences(arguments: RewardArguments) -> Dataset:

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 from uuid import uuid4
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from annotated_types import Ge, Gt
 
 from icm_rl.errors import InputError
 from icm_rl.files import append_jsonl, fingerprint, read_appended, write_json
@@ -20,32 +21,35 @@ from icm_rl.models import default_device, load_causal_lm, load_tokenizer, resolv
 from icm_rl.progress import Progress
 from icm_rl.reward.scorer import Messages
 from icm_rl.rl.rollout import generate, sampling_noise
+from icm_rl.settings import EXECUTION
 
 
 @dataclass
 class AnswersConfig:
     """How policies answer."""
 
-    response_length: int = field(default=512, metadata={"help": "Most new tokens of an answer."})
-    temperature: float = field(
+    response_length: Annotated[int, Ge(1)] = field(
+        default=512, metadata={"help": "Most new tokens of an answer."}
+    )
+    temperature: Annotated[float, Ge(0)] = field(
         default=0.0, metadata={"help": "Sampling temperature; 0 takes the likeliest tokens."}
     )
     seed: int = field(default=0, metadata={"help": "Decides sampling at a temperature above 0."})
     dtype: str = field(default="auto", metadata={"help": "The models' number type."})
-    batch_size: int = field(
+    batch_size: Annotated[int, Ge(1), EXECUTION] = field(
         default=32, metadata={"help": "Answers generated at once; of a server, requests under way."}
     )
-    request_timeout: float = field(
+    request_timeout: Annotated[float, Gt(0), EXECUTION] = field(
         default=600.0, metadata={"help": "Seconds to wait for one of a server's answers."}
     )
-    request_retries: int = field(
+    request_retries: Annotated[int, Ge(0), EXECUTION] = field(
         default=20, metadata={"help": "How often a server is sent a failed request again."}
     )
-    answers_dir: str = field(
+    answers_dir: Annotated[str, EXECUTION] = field(
         default="runs/answers",
         metadata={"help": "Folder of the answers so far; what is there is not generated again."},
     )
-    trust_remote_code: bool = field(
+    trust_remote_code: Annotated[bool, EXECUTION] = field(
         default=False, metadata={"help": "Let a model's repository run its own code."}
     )
 

@@ -176,17 +176,31 @@ def load_benchmark(source: str | Path, prior_sets: str | Path | None = None) -> 
     if best_of and prior_sets:
         raise InputError("--prior_sets is a section of RewardBench, not of RewardBench 2; drop it")
     rows = [_row(row, index, best_of) for index, row in enumerate(found)]
-    sections = SECTIONS_2 if best_of else SECTIONS
     if prior_sets:
-        sections = {**sections, PRIOR_SETS: _PRIOR_SETS}
         rows += [_row(row, index) for index, row in enumerate(_prior_rows(str(prior_sets)))]
-    benchmark = Benchmark(rows, sections, best_of)
-    if len(benchmark.empty_sections) == len(sections):
+    benchmark = benchmark_of_rows(rows, best_of, bool(prior_sets))
+    if len(benchmark.empty_sections) == len(benchmark.sections):
         raise InputError(
             f"{source}: no row's subset is one of RewardBench's ({', '.join(benchmark.subsets)}); "
             "check the column 'subset'"
         )
     return benchmark
+
+
+def benchmark_of_rows(
+    rows: Sequence[BenchmarkRow], best_of: bool = False, prior_sets: bool = False
+) -> Benchmark:
+    """Rows with the sections that score them.
+
+    Args:
+        rows: The benchmark's.
+        best_of: Whether they are RewardBench 2's.
+        prior_sets: Whether the prior test sets are RewardBench's fifth section.
+    """
+    sections: Mapping[str, Mapping[str, float]] = SECTIONS_2 if best_of else SECTIONS
+    if prior_sets:
+        sections = {**sections, PRIOR_SETS: _PRIOR_SETS}
+    return Benchmark(rows, sections, best_of)
 
 
 def _prior_rows(source: str) -> Iterable[Row]:

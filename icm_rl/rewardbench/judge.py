@@ -44,7 +44,7 @@ class PairwiseJudge:
                 for first, second in ((row.chosen[0], rejected), (rejected, row.chosen[0])):
                     text = compare(self.task, query, first, second)
                     requests.append(Request((), self._asked(text)))
-        labels = list(self.task.labels)
+        labels = list(self.task.verbalizers)
         true, false = labels.index(True), labels.index(False)
         log_odds = iter(a[true] - a[false] for a in self.engine.label_log_probs(requests))
         scores = []

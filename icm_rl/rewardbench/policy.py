@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from annotated_types import Ge
 from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import spearmanr
 
 from icm_rl.data import read_rows
 from icm_rl.errors import InputError
-from icm_rl.models import resolve
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rewardbench.answers import AnswersConfig
 from icm_rl.rewardbench.benchmark import Benchmark
 from icm_rl.rewardbench.scoring import mean_interval
-from icm_rl.settings import require_given
+from icm_rl.settings import EXECUTION, INPUT, require_given
 
 Rule = Callable[[str, str], bool]
 """Whether a checkable rule accepts an answer to a prompt."""
@@ -37,28 +37,28 @@ _ROWS_AT_ONCE = 256
 class PolicyEvaluationConfig(AnswersConfig):
     """Scores policies' answers to RewardBench's prompts against a baseline's."""
 
-    model: list[str] = field(
+    model: Annotated[list[str], INPUT] = field(
         default_factory=list,
         metadata={
             "help": "The policies: directories, Hub names, or MODEL@URL of an OpenAI-compatible "
             "server. Checkpoints NAME-N of a run's folder make its learning curve."
         },
     )
-    baseline: str = field(
+    baseline: Annotated[str, INPUT] = field(
         default="miniature", metadata={"help": "The policy that they are compared with."}
     )
-    reference_reward_model: list[str] = field(
+    reference_reward_model: Annotated[list[str], INPUT] = field(
         default_factory=list,
         metadata={"help": "The reward models that judge all answers; the first one leads."},
     )
-    benchmark: str = field(
+    benchmark: Annotated[str, INPUT] = field(
         default="allenai/reward-bench",
         metadata={"help": "RewardBench's Hub name, or a file in its columns."},
     )
-    output_dir: str = field(
+    output_dir: Annotated[str, EXECUTION] = field(
         default="runs/policy", metadata={"help": "Folder for metrics and answers."}
     )
-    batch_tokens: int = field(
+    batch_tokens: Annotated[int, Ge(1), EXECUTION] = field(
         default=16_384, metadata={"help": "Padded tokens that a batch of scored answers may hold."}
     )
     refusal_pattern: str = field(
@@ -86,18 +86,6 @@ class PolicyEvaluationConfig(AnswersConfig):
     def policies(self) -> list[str]:
         """The baseline and the policies, each once."""
         return list(dict.fromkeys([self.baseline, *self.model]))
-
-    def inputs(self) -> dict[str, str]:
-        """The models and files that are read."""
-        names = {"baseline": self.baseline, "benchmark": self.benchmark}
-        names |= {f"model {k}": name for k, name in enumerate(self.model, 1)}
-        names |= {f"reward model {k}": n for k, n in enumerate(self.reference_reward_model, 1)}
-        return {key: resolve(name) for key, name in names.items()}
-
-    def settings(self) -> dict[str, Any]:
-        """What else decides the results."""
-        names = ("response_length", "temperature", "seed", "dtype", "refusal_pattern", "world_seed")
-        return {name: getattr(self, name) for name in names}
 
 
 def score_answers(
@@ -139,6 +127,7 @@ def evaluate_policies(
     benchmark: Benchmark,
     answers: Mapping[str, Sequence[str]],
     rewards: Mapping[str, Mapping[str, Sequence[float]]],
+    win_rate: Callable[..., Mapping[str, Any]],
     accepts: Rule | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What the rewards of several policies' answers to the same prompts say.
@@ -148,6 +137,7 @@ def evaluate_policies(
         benchmark: Its prompts are what was answered; its own answers are not used.
         answers: By policy.
         rewards: By reward model and policy.
+        win_rate: ``compute`` of the metric in eval/metrics/win_rate.
         accepts: A rule that tells right answers from wrong ones, where there is one.
 
     Returns:
@@ -189,13 +179,18 @@ def evaluate_policies(
             model: _table(benchmark, by_policy[policy]) for model, by_policy in rewards.items()
         }
         if policy != base:
-            wins = {
-                m: _wins(by_policy[policy], by_policy[base]) for m, by_policy in rewards.items()
+            won = {
+                model: win_rate(
+                    predictions=by_policy[policy],
+                    references=by_policy[base],
+                    prediction_lengths=lengths[policy],
+                    reference_lengths=lengths[base],
+                )
+                for model, by_policy in rewards.items()
             }
-            found["win_rate"] = {model: _table(benchmark, values) for model, values in wins.items()}
+            found["win_rate"] = {m: _table(benchmark, by["wins"]) for m, by in won.items()}
             found["length_controlled_win_rate"] = {
-                model: length_controlled(values, lengths[policy], lengths[base])
-                for model, values in wins.items()
+                model: by["length_controlled_win_rate"] for model, by in won.items()
             }
         metrics["policies"][policy] = found
     metrics |= _curves(metrics["policies"], list(rewards))
@@ -230,7 +225,7 @@ def _table(benchmark: Benchmark, values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _wins(rewards: Sequence[float], baseline: Sequence[float]) -> list[float]:
+def wins(rewards: Sequence[float], baseline: Sequence[float]) -> list[float]:
     """1 where the reward is higher than the baseline's, 1/2 where equal, otherwise 0."""
     pairs = zip(rewards, baseline, strict=True)
     return [1.0 if new > old else 0.5 if new == old else 0.0 for new, old in pairs]
@@ -315,10 +310,10 @@ def _first_above(curve: Mapping[str, Any], model: str, least: float) -> int | No
 def _agreement(
     rewards: Mapping[str, Mapping[str, Sequence[float]]], baseline: str
 ) -> list[dict[str, Any]]:
-    """Of each two reward models, how alike they judge.
+    """How alike any two of the reward models judge.
 
-    ``same_winner``: of the prompts' answers by a policy and the baseline, how often both models
-    prefer the same one, 0–1; ``spearman``: the rank correlation of their rewards of all answers.
+    ``same_winner`` is how often both prefer the same one of a policy's answer and the baseline's,
+    0–1; ``spearman`` is the rank correlation of their rewards of all answers.
     """
     found = []
     for one, other in combinations(rewards, 2):
@@ -327,8 +322,8 @@ def _agreement(
             a == b
             for policy in policies
             for a, b in zip(
-                _wins(rewards[one][policy], rewards[one][baseline]),
-                _wins(rewards[other][policy], rewards[other][baseline]),
+                wins(rewards[one][policy], rewards[one][baseline]),
+                wins(rewards[other][policy], rewards[other][baseline]),
                 strict=True,
             )
         ]

@@ -1,32 +1,33 @@
 """What prefers one answer to another, on RewardBench: reward models, policies, judges."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from annotated_types import Ge
 
 from icm_rl.data import Source
 from icm_rl.engines.loading import EngineConfig, load_engine
 from icm_rl.errors import InputError
 from icm_rl.files import append_jsonl, read_appended, write_parquet
-from icm_rl.models import load_tokenizer, resolve
+from icm_rl.models import load_tokenizer
 from icm_rl.progress import Progress
 from icm_rl.reward.implicit import ImplicitRewardScorer
 from icm_rl.reward.scorer import RewardScorer, conversation
-from icm_rl.rewardbench.benchmark import TIES, Benchmark, BenchmarkRow, load_benchmark
+from icm_rl.rewardbench.benchmark import PRIOR_SETS, TIES, Benchmark, BenchmarkRow, load_benchmark
 from icm_rl.rewardbench.judge import PairwiseJudge, more_confident, orders_agree
 from icm_rl.rewardbench.scoring import (
     RowScore,
-    accuracies,
     by_length,
     compared,
     credit,
     score_parts,
 )
+from icm_rl.settings import EXECUTION, INPUT
 from icm_rl.tasks import configured
 from icm_rl.tasks.pairs import compare
 
@@ -36,29 +37,32 @@ _CHAT_TEMPLATE = (
     "Claim: Response A is more helpful and harmless than Response B\n"
     "Is this claim True or False? Answer with one word."
 )
-_CHAT_LABELS = {True: "True", False: "False"}
+_CHAT_VERBALIZERS = {True: "True", False: "False"}
 
 
 @dataclass
 class RewardBenchConfig(EngineConfig):
     """Scores a reward model, a policy's implicit reward, or a judge on RewardBench."""
 
-    reward_model: str | None = field(
+    reward_model: Annotated[str | None, INPUT] = field(
         default=None,
         metadata={"help": "A sequence-classification model: a directory or a Hub name."},
     )
-    policy: str | None = field(
-        default=None,
-        metadata={"help": "In its place: a policy trained by DPO, scored by its implicit reward."},
-    )
-    reference: str | None = field(
-        default=None, metadata={"help": "With --policy: the model that it was trained from."}
-    )
-    judge: str | None = field(
+    policy: Annotated[str | None, INPUT] = field(
         default=None,
         metadata={
-            "help": "In its place: a base or chat model that is asked which of two answers is "
-            "better, in both orders; here or on a --server."
+            "help": "In the place of --reward_model: a policy trained by DPO, scored by its "
+            "implicit reward."
+        },
+    )
+    reference: Annotated[str | None, INPUT] = field(
+        default=None, metadata={"help": "With --policy: the model that it was trained from."}
+    )
+    judge: Annotated[str | None, INPUT] = field(
+        default=None,
+        metadata={
+            "help": "In the place of --reward_model: a base or chat model that is asked which of "
+            "two answers is better, in both orders; here or on a --server."
         },
     )
     chat: bool = field(
@@ -67,36 +71,39 @@ class RewardBenchConfig(EngineConfig):
     template: str | None = field(
         default=None,
         metadata={
-            "help": "What it is asked, of {query}, {a} and {b}; by default the words of ICM's task "
-            "'preferences'."
+            "help": "What the judge is asked, of {query}, {a} and {b}; by default the words of the "
+            "task 'preferences'."
         },
     )
-    labels: dict | str | None = field(
+    verbalizers: dict | str | None = field(
         default=None,
-        metadata={"help": 'How it may answer; as JSON, such as {"true": " A", "false": " B"}.'},
+        metadata={
+            "help": 'How the judge may answer; as JSON, such as {"true": " A", "false": " B"}.',
+            "aliases": ["--labels"],
+        },
     )
-    benchmark: str = field(
+    benchmark: Annotated[str, INPUT] = field(
         default="allenai/reward-bench",
         metadata={
             "help": "allenai/reward-bench or allenai/reward-bench-2 on the Hub, or a file in the "
             "columns of one of them."
         },
     )
-    prior_sets: str | None = field(
+    prior_sets: Annotated[str | None, INPUT] = field(
         default=None,
         metadata={
             "help": "Add RewardBench's fifth section: allenai/preference-test-sets, or a file in "
             "its columns and 'subset'."
         },
     )
-    baseline: str | None = field(
+    baseline: Annotated[str | None, EXECUTION] = field(
         default=None,
         metadata={"help": "The output folder of another model, to compare with row by row."},
     )
-    output_dir: str = field(
+    output_dir: Annotated[str, EXECUTION] = field(
         default="runs/rewardbench", metadata={"help": "Folder for metrics and the rows' scores."}
     )
-    batch_tokens: int = field(
+    batch_tokens: Annotated[int, Ge(1), EXECUTION] = field(
         default=16_384, metadata={"help": "Padded tokens that one batch may hold."}
     )
 
@@ -108,7 +115,7 @@ class RewardBenchConfig(EngineConfig):
         if bool(self.policy) != bool(self.reference):
             raise InputError("--policy and --reference go together: an implicit reward needs both")
         if not self.judge:
-            own = {"chat", "template", "labels"}
+            own = {"chat", "template", "verbalizers"}
             own |= {setting.name for setting in fields(EngineConfig)}
             for setting in fields(self):
                 if setting.name in own - {"dtype", "trust_remote_code"} and (
@@ -125,16 +132,6 @@ class RewardBenchConfig(EngineConfig):
     def kind(self) -> str:
         """What that is, by RewardBench's names."""
         return "Generative" if self.judge else "DPO" if self.policy else "Seq. Classifier"
-
-    def inputs(self) -> dict[str, str]:
-        """The models and files that are read."""
-        names = ("reward_model", "policy", "reference", "judge", "benchmark", "prior_sets")
-        return {name: resolve(getattr(self, name)) for name in names if getattr(self, name)}
-
-    def settings(self) -> dict[str, Any]:
-        """What else decides the scores."""
-        names = ("dtype", "chat", "template", "labels", "load_in_8bit", "load_in_4bit")
-        return {name: getattr(self, name) for name in names}
 
 
 def benchmark_of(config: RewardBenchConfig) -> Benchmark:
@@ -172,11 +169,11 @@ def load_preference(config: RewardBenchConfig, benchmark: Benchmark) -> Preferen
     trusted = config.trust_remote_code
     if config.judge:
         template = config.template or (_CHAT_TEMPLATE if config.chat else None)
-        labels = config.labels or (_CHAT_LABELS if config.chat else None)
-        task = configured("preferences", template, labels)
+        words = config.verbalizers or (_CHAT_VERBALIZERS if config.chat else None)
+        task = configured("preferences", template, words)
         compare(task, "", "", "")  # a template that names something else is told before all loading
         tokenizer = load_tokenizer(config.judge, trusted, chat=True) if config.chat else None
-        engine = load_engine(config.judge, list(task.labels.values()), config)
+        engine = load_engine(config.judge, list(task.verbalizers.values()), config)
         return Preference(PairwiseJudge(engine, task, tokenizer).score)
     if config.policy:
         scorer = ImplicitRewardScorer.load(
@@ -288,6 +285,7 @@ def read_scores(folder: str | Path, benchmark: Benchmark) -> list[RowScore]:
 def evaluate(
     benchmark: Benchmark,
     scores: Sequence[RowScore],
+    compute: Callable[..., Mapping[str, Any]],
     judged: bool = False,
     baseline: Sequence[RowScore] | None = None,
 ) -> dict[str, Any]:
@@ -296,6 +294,7 @@ def evaluate(
     Args:
         benchmark: The rows.
         scores: The model's.
+        compute: ``compute`` of the metric in eval/metrics/rewardbench, which gives the accuracies.
         judged: Whether they are a judge's.
         baseline: Another model's scores of the same rows.
 
@@ -306,19 +305,27 @@ def evaluate(
         often its two orders agree, 0–1, and its accuracies if the more confident one decides; with
         a baseline ``compared``.
     """
-    parts = score_parts(benchmark, scores)
+
+    def accuracies(predictions: Sequence[Any]) -> Mapping[str, Any]:
+        return compute(
+            predictions=predictions,
+            references=[{"id": row.id, "subset": row.subset} for row in benchmark.rows],
+            best_of=benchmark.best_of,
+            prior_sets=PRIOR_SETS in benchmark.sections,
+        )
+
+    given = [{"chosen": score.chosen, "rejected": score.rejected} for score in scores]
     metrics = {
         "rows": len(benchmark.rows),
         "rows_by_subset": {subset: len(rows) for subset, rows in benchmark.subsets.items()},
-        **accuracies(benchmark, parts),
+        **accuracies([score.credit for score in scores] if judged else given),
         "unknown_subsets": benchmark.unknown_subsets,
         "empty_sections": benchmark.empty_sections,
         "by_length": by_length(benchmark, scores),
     }
     if judged:
-        confident = [RowScore(s.chosen, s.rejected, more_confident(s)) for s in scores]
         agreeing = sum(map(orders_agree, scores)) / len(scores)
-        by_confidence = accuracies(benchmark, score_parts(benchmark, confident))
+        by_confidence = accuracies([more_confident(score) for score in scores])
         metrics["judge"] = {"orders_agree": agreeing, "more_confident_order": by_confidence}
     if baseline is not None:
         rows = [
@@ -326,8 +333,8 @@ def evaluate(
             for row, score, other in zip(benchmark.rows, scores, baseline, strict=True)
             if not (benchmark.best_of and row.subset == TIES)
         ]
-        others = score_parts(benchmark, baseline)
-        metrics["compared"] = compared(benchmark, parts, others, rows)
+        parts = [score_parts(benchmark, of_model) for of_model in (scores, baseline)]
+        metrics["compared"] = compared(benchmark, *parts, rows)
     return metrics
 
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
 from icm_rl.cards import write_policy_card
 from icm_rl.files import append_jsonl, drop_after, write_json
 from icm_rl.models import resolve
+from icm_rl.rl.environment import Environment
 from icm_rl.rl.prompts import Prompt
 from icm_rl.rl.rewards import Reward
 from icm_rl.rl.vllm import vllm_errors
@@ -74,10 +75,7 @@ def as_ppo_record(logs: Mapping[str, Any]) -> dict[str, float]:
 def train_grpo(
     training: GRPOConfig,
     model: ModelConfig,
-    tokenizer: PreTrainedTokenizerBase,
-    rewards: Sequence[Reward],
-    prompts: Sequence[Prompt],
-    held_out: Sequence[Prompt] = (),
+    environment: Environment,
 ) -> dict[str, float]:
     """Trains, and saves the policy and its tokenizer into ``policy`` and the run's metrics.
 
@@ -86,12 +84,11 @@ def train_grpo(
     Args:
         training: TRL's settings of GRPO.
         model: TRL's settings of a model, of LoRA and of quantisation.
-        tokenizer: The policy's tokenizer, with a chat template.
-        rewards: The terms of the reward.
-        prompts: What the policy answers.
-        held_out: Prompts on which it is evaluated, as ``eval_strategy`` says.
+        environment: What the policy answers, and what rewards its answers; it is evaluated on the
+            held-out prompts as ``eval_strategy`` says.
     """
     folder = Path(training.output_dir)
+    rewards, prompts, held_out = environment.rewards, environment.prompts, environment.held_out
     prepare(training, model)
     training.reward_weights = [reward.weight for reward in rewards]
     processes = training.world_size
@@ -110,7 +107,7 @@ def train_grpo(
             args=training,
             train_dataset=datasets[0],
             eval_dataset=datasets[1] if held_out else None,
-            processing_class=tokenizer,
+            processing_class=environment.tokenizer,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
             callbacks=[TrainerProgress("GRPO", shown), history],

@@ -6,12 +6,10 @@ loss), advantages are whitened, values are clipped, and dropout is off.
 """
 
 import math
-import random
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +17,27 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedModel, get_scheduler
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import disable_dropout_in_model
 
-from icm_rl.files import (
-    append_jsonl,
-    complete_checkpoints,
-    drop_after,
-    read_json,
-    write_json,
-)
+from icm_rl.files import append_jsonl
 from icm_rl.progress import Progress
 from icm_rl.rl.arithmetic import (
     RunningMoments,
     adapted_kl_coef,
     generalized_advantages,
     kl_estimate,
-    policy_loss,
-    value_loss,
     whiten,
 )
+from icm_rl.rl.checkpoints import Checkpoints
 from icm_rl.rl.config import PPOConfig
+from icm_rl.rl.environment import Environment
+from icm_rl.rl.experience import Collected, Shaped, answer_rows
+from icm_rl.rl.learning import mini_batches, token_losses
 from icm_rl.rl.models import PolicyWithValue, prepare_reference
 from icm_rl.rl.prompts import Prompt, prompt_indices
-from icm_rl.rl.rewards import Reward, weighted_sum
+from icm_rl.rl.rewards import weighted_sum
 from icm_rl.rl.rollout import (
     Rollout,
     generate,
@@ -57,18 +51,6 @@ _HELD_OUT = 2**40
 """Episode number of the first held-out answer: beyond any that is trained on."""
 
 
-@dataclass(frozen=True)
-class Experience:
-    """One update's answers with what is learned from them, (batch, response) each."""
-
-    rollout: Rollout
-    log_probs: torch.Tensor
-    reference: torch.Tensor
-    values: torch.Tensor
-    advantages: torch.Tensor
-    returns: torch.Tensor
-
-
 class PPO:
     """One training run: its models, its optimizer, and where it stands.
 
@@ -78,10 +60,7 @@ class PPO:
         policy: The policy; the reference is the same model with its LoRA adapters off.
         reference: A copy of the policy to measure the KL divergence to, or None with adapters.
         value: The value model, or None for a head on the policy.
-        tokenizer: The policy's tokenizer, with a chat template.
-        rewards: The terms of the reward.
-        prompts: What the policy answers.
-        held_out: Prompts on which it is evaluated.
+        environment: What the policy answers, and what rewards its answers.
     """
 
     def __init__(
@@ -91,13 +70,11 @@ class PPO:
         policy: PreTrainedModel | PeftModel,
         reference: PreTrainedModel | None,
         value: PreTrainedModel | PeftModel | None,
-        tokenizer: PreTrainedTokenizerBase,
-        rewards: Sequence[Reward],
-        prompts: Sequence[Prompt],
-        held_out: Sequence[Prompt] = (),
+        environment: Environment,
     ):
-        self.config, self.accelerator, self.tokenizer = config, accelerator, tokenizer
-        self.rewards, self.prompts, self.held_out = rewards, prompts, held_out
+        self.config, self.accelerator = config, accelerator
+        self.tokenizer, self.rewards = environment.tokenizer, environment.rewards
+        self.prompts, self.held_out = environment.prompts, environment.held_out
         self.folder = Path(config.output_dir)
         self.batch_size = config.local_batch_size * accelerator.num_processes
         self.updates = math.ceil(config.total_episodes / self.batch_size)
@@ -129,8 +106,11 @@ class PPO:
                 self.model(token, token, 1, config.temperature)
         self.reference = reference and prepare_reference(reference, accelerator)
         accelerator.register_for_checkpointing(self.scheduler)
+        self.checkpoints = Checkpoints(self.folder, accelerator, self.model, self.tokenizer)
         own = accelerator.unwrap_model(self.model).policy
-        self.vllm = config.use_vllm and VLLMRollouts(config, own, accelerator, tokenizer)
+        self.vllm = (
+            VLLMRollouts(config, own, accelerator, self.tokenizer) if config.use_vllm else None
+        )
 
     def train(self) -> dict[str, float]:
         """Runs all updates, from the last checkpoint if there is one, and saves the policy.
@@ -157,21 +137,58 @@ class PPO:
             shown = {"score": "objective/scores", "kl": "objective/kl", "len": "val/length"}
             progress.advance(**{name: record[key] for name, key in shown.items()})
             if config.policy_steps and self.update % config.policy_steps == 0:
-                self._save_policy(f"policy-{self.update}")
+                self.checkpoints.save_policy(f"policy-{self.update}")
             if config.max_kl is not None and record["objective/kl"] > config.max_kl:
                 break
             if self.update % config.save_steps == 0 and self.update < self.updates:
-                self._save()
+                self.checkpoints.save(self.update, self._state())
         progress.close()
-        self._save_policy("policy")
+        self.checkpoints.save_policy("policy")
         return record
 
+    def _state(self) -> dict[str, Any]:
+        """Where the run stands, beside its models, optimizer and schedule."""
+        return {
+            "seconds": self.seconds,
+            "kl_coef": self.kl_coef,
+            "best": self.best,
+            "moments": asdict(self.moments),
+        }
+
+    def _resume(self) -> None:
+        """Takes up the last checkpoint, where there is one."""
+        state = self.checkpoints.resume()
+        if state:
+            self.update, self.seconds = state["update"], state["seconds"]
+            self.kl_coef, self.best = state["kl_coef"], state["best"]
+            self.moments = RunningMoments(**state["moments"])
+
     def _step(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Samples answers, scores them, and learns from them.
+        """One update.
 
         Returns:
             The update's record, and this process's answers with their scores.
         """
+        # step 1. collect: sample answers, score them, read what the models say of them
+        collected = self._collect()
+        # step 2. shape: rewards, advantages and returns of each token
+        shaped = self._shape(collected)
+        # step 3. learn: all epochs over these answers
+        with self._timed("train"):
+            losses = self._learn(collected, shaped)
+        # step 4. record
+        record = self._record(collected, shaped, losses)
+        if self.config.kl_target is not None:
+            self.kl_coef = adapted_kl_coef(
+                self.kl_coef,
+                record["objective/kl"],
+                self.config.kl_target,
+                self.config.kl_horizon,
+                self.batch_size,
+            )
+        return record, answer_rows(self.update + 1, collected, shaped)
+
+    def _collect(self) -> Collected:
         config, accelerator = self.config, self.accelerator
         first = self.update * self.batch_size + accelerator.process_index * config.local_batch_size
         indices = prompt_indices(len(self.prompts), first, config.local_batch_size, config.seed)
@@ -180,70 +197,60 @@ class PPO:
             rollout = self._generate(prompts, range(first, first + len(prompts)))
         with self._timed("score"):
             raw, terms = weighted_sum(self.rewards, prompts, rollout.texts)
-            everywhere = self._gather([raw, *terms.values()])  # (total batch, 1 + terms)
+            everywhere = self._gather([raw, *terms.values()])
         with self._timed("evaluate"):
-            log_probs, reference, entropies, values = self._before(rollout)
-        mask = rollout.mask
-        scores = self._paid(torch.tensor(raw, device=mask.device), everywhere[:, 0], rollout)
-        kl = kl_estimate(log_probs, reference, config.kl_estimator) * mask
-        in_reward = self.kl_coef if config.kl_penalty == "reward" else 0.0
-        rewards = -in_reward * kl
+            said = self._before(rollout)
+        return Collected(prompts, rollout, raw, terms, everywhere, *said)
+
+    def _shape(self, collected: Collected) -> Shaped:
+        config, mask = self.config, collected.rollout.mask
+        raw = torch.tensor(collected.raw, device=mask.device)
+        scores = self._paid(raw, collected.everywhere[:, 0], collected.rollout)
+        kl = kl_estimate(collected.log_probs, collected.reference, config.kl_estimator) * mask
+        penalty = self.kl_coef if config.kl_penalty == "reward" else 0.0
+        rewards = -penalty * kl
         last = mask.sum(1) - 1
         rewards[torch.arange(len(last)), last] += scores
         if config.whiten_rewards:
             rewards = whiten(rewards, mask, shift_mean=False, total=self._total)
         advantages, returns = generalized_advantages(
-            rewards, values, mask, config.gamma, config.lam
+            rewards, collected.values, mask, config.gamma, config.lam
         )
         advantages = whiten(advantages, mask, total=self._total)
-        with self._timed("train"):
-            losses = self._learn(
-                Experience(rollout, log_probs, reference, values, advantages, returns)
-            )
-        record = self._means(
+        return Shaped(scores, kl, penalty, advantages, returns)
+
+    def _record(
+        self, collected: Collected, shaped: Shaped, losses: dict[str, torch.Tensor]
+    ) -> dict[str, float]:
+        """The update's line of the history, by the names of TRL's former PPO."""
+        mask, kl = collected.rollout.mask, shaped.kl.sum(1)
+        means = self._means(
             {
-                "objective/scores": scores.mean(),
-                "objective/kl": kl.sum(1).mean(),
-                "objective/entropy": (entropies * mask).sum(1).mean(),
-                "objective/non_score_reward": -in_reward * kl.sum(1).mean(),
-                "objective/rlhf_reward": (scores - in_reward * kl.sum(1)).mean(),
-                "val/ended": rollout.ended.float().mean(),
+                "objective/scores": shaped.scores.mean(),
+                "objective/kl": kl.mean(),
+                "objective/entropy": (collected.entropies * mask).sum(1).mean(),
+                "objective/non_score_reward": -shaped.penalty * kl.mean(),
+                "objective/rlhf_reward": (shaped.scores - shaped.penalty * kl).mean(),
+                "val/ended": collected.rollout.ended.float().mean(),
                 "val/length": mask.sum(1).float().mean(),
                 **losses,
             }
         )
-        for name, column in zip(terms, everywhere[:, 1:].T, strict=True):
-            if not column.isnan().all():
-                record[f"rewards/{name}"] = column.nanmean().item()
-        record = {
+        columns = zip(collected.terms, collected.everywhere[:, 1:].T, strict=True)
+        rewards = {
+            f"rewards/{name}": column.nanmean().item()
+            for name, column in columns
+            if not column.isnan().all()
+        }
+        return {
             "update": self.update + 1,
             "episode": (self.update + 1) * self.batch_size,
             "lr": self.scheduler.get_last_lr()[0],
             "kl_coef": self.kl_coef,
-            **record,
+            **means,
+            **rewards,
             **{f"time/{name}": seconds for name, seconds in self.times.items()},
         }
-        if config.kl_target is not None:
-            self.kl_coef = adapted_kl_coef(
-                self.kl_coef,
-                record["objective/kl"],
-                config.kl_target,
-                config.kl_horizon,
-                self.batch_size,
-            )
-        answers = [
-            {
-                "update": self.update + 1,
-                "prompt": prompt.messages[-1]["content"],
-                "answer": text,
-                "score": score,
-                **{name: scores[row] for name, scores in terms.items()},
-            }
-            for row, (prompt, text, score) in enumerate(
-                zip(prompts, rollout.texts, scores.tolist(), strict=True)
-            )
-        ]
-        return record, answers
 
     def _generate(self, prompts: Sequence[Prompt], episodes: Sequence[int]) -> Rollout:
         """Samples an answer to each prompt."""
@@ -312,22 +319,24 @@ class PPO:
             output = read_responses(self.reference or policy, sequences, attention_mask, response)
         return log_probs_and_entropies(output.logits, sequences, self.config.temperature)[0]
 
-    def _learn(self, experience: Experience) -> dict[str, torch.Tensor]:
+    def _learn(self, collected: Collected, shaped: Shaped) -> dict[str, torch.Tensor]:
         """All epochs over one update's answers; the mean of each number over their steps.
 
         A step's loss is the mean over the tokens of all its answers in all processes, however they
         are divided among passes and processes.
         """
         config, accelerator = self.config, self.accelerator
-        mask, lengths = experience.rollout.mask, experience.rollout.attention_mask.sum(1)
+        mask, lengths = collected.rollout.mask, collected.rollout.attention_mask.sum(1)
         totals: dict[str, torch.Tensor] = {}
         self.model.train()
-        for mini_batch in self._mini_batches():
+        for mini_batch in mini_batches(config, self.update):
             tokens = self._total(mask[mini_batch].sum()) / accelerator.num_processes
             by_length = mini_batch[lengths[mini_batch].argsort(stable=True)]
             for rows in by_length.split(config.per_device_train_batch_size):
                 with accelerator.accumulate(self.model):
-                    numbers = self._per_token(experience, rows)
+                    numbers = token_losses(
+                        self.model, collected, shaped, rows, config, self.kl_coef
+                    )
                     counted = mask[rows, : numbers["loss"].shape[1]] / tokens
                     loss = (numbers["loss"] * counted).sum()
                     # backward() divides by the passes of a step
@@ -344,48 +353,6 @@ class PPO:
         steps = config.num_ppo_epochs * config.num_mini_batches
         return {name: total / steps for name, total in totals.items() if name != "loss"}
 
-    def _mini_batches(self) -> Iterator[torch.Tensor]:
-        """Which answers each optimizer step learns from; a function of seed and position alone."""
-        config = self.config
-        key = random.Random(f"{config.seed} {self.update}").getrandbits(63)
-        generator = torch.Generator().manual_seed(key)
-        for _ in range(config.num_ppo_epochs):
-            order = torch.randperm(config.local_batch_size, generator=generator)
-            yield from order.chunk(config.num_mini_batches)
-
-    def _per_token(self, experience: Experience, rows: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The loss of each token of some answers and the numbers beside it, (rows, time) each."""
-        config, inputs = self.config, experience.rollout.inputs(rows)
-        old_log_probs, reference, old_values, advantages, returns = (
-            tensor[rows, : inputs[2]]
-            for tensor in (
-                experience.log_probs,
-                experience.reference,
-                experience.values,
-                experience.advantages,
-                experience.returns,
-            )
-        )
-        log_probs, entropies, values = self.model(
-            *inputs, config.temperature, config.entropy_coef != 0
-        )
-        surrogate, clipped = policy_loss(log_probs, old_log_probs, advantages, config.cliprange)
-        squared, value_clipped = value_loss(values, old_values, returns, config.cliprange_value)
-        loss = surrogate + config.vf_coef * squared - config.entropy_coef * entropies
-        if config.kl_penalty == "loss":
-            loss = loss + self.kl_coef * kl_estimate(log_probs, reference, config.kl_estimator)
-        log_ratio = (log_probs - old_log_probs).detach()
-        return {
-            "loss": loss,
-            "policy/approxkl_avg": 0.5 * log_ratio**2,
-            "policy/clipfrac_avg": clipped,
-            "policy/entropy_avg": entropies,
-            "val/ratio": log_ratio.exp(),
-            "val/clipfrac_avg": value_clipped,
-            "loss/policy_avg": surrogate,
-            "loss/value_avg": squared,
-        }
-
     def _evaluate(self) -> dict[str, float]:
         """The mean rewards of answers to the held-out prompts; the best policy so far is kept."""
         processes, count = self.accelerator.num_processes, len(self.held_out)
@@ -401,7 +368,7 @@ class PPO:
         score, *means = self._gather(columns).nanmean(0).tolist()
         if self.best is None or score > self.best["score"]:
             self.best = {"update": self.update, "score": score}
-            self._save_policy("best")
+            self.checkpoints.save_policy("best")
         named = zip(terms, means, strict=True)
         return {"eval/scores": score} | {
             f"eval/rewards/{name}": value for name, value in named if not math.isnan(value)
@@ -428,61 +395,3 @@ class PPO:
         start = time.monotonic()
         yield
         self.times[name] = round(time.monotonic() - start, 4)
-
-    def _save_policy(self, name: str) -> None:
-        """Saves the policy, or its adapters, with its tokenizer, whole or not at all."""
-        weights = self.accelerator.get_state_dict(self.model)
-        if self.accelerator.is_main_process:
-            own = {
-                key.removeprefix("policy."): tensor
-                for key, tensor in weights.items()
-                if key.startswith("policy.")
-            }
-            folder, unfinished = self.folder / name, self.folder / f".{name}.tmp"
-            policy = self.accelerator.unwrap_model(self.model).policy
-            policy.save_pretrained(unfinished, state_dict=own)
-            self.tokenizer.save_pretrained(unfinished)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
-        self.accelerator.wait_for_everyone()
-
-    def _save(self) -> None:
-        """Writes a checkpoint: models, optimizer, schedule, and where the run stands."""
-        folder = self.folder / f"checkpoint-{self.update}"
-        self.accelerator.save_state(str(folder))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            state = {
-                "update": self.update,
-                "seconds": self.seconds,
-                "kl_coef": self.kl_coef,
-                "best": self.best,
-                "moments": asdict(self.moments),
-            }
-            write_json(folder / "state.json", state)
-            for old in self._checkpoints():
-                if old != folder:
-                    _remove(old)
-
-    def _resume(self) -> None:
-        """Takes up the last checkpoint; what was recorded after it is dropped."""
-        complete = self._checkpoints()
-        if complete:
-            self.accelerator.load_state(str(complete[-1]))
-            state = read_json(complete[-1] / "state.json")
-            self.update, self.seconds = state["update"], state["seconds"]
-            self.kl_coef, self.best = state["kl_coef"], state["best"]
-            self.moments = RunningMoments(**state["moments"])
-        if self.accelerator.is_main_process:
-            for name in ("history.jsonl", "answers.jsonl"):
-                drop_after(self.folder / name, self.update)
-
-    def _checkpoints(self) -> list[Path]:
-        """Complete checkpoints, oldest first; ``state.json`` is the last file of one."""
-        return complete_checkpoints(self.folder, "state.json")
-
-
-def _remove(folder: Path) -> None:
-    """Removes a checkpoint, its ``state.json`` first, so that a half-removed one is not taken."""
-    (folder / "state.json").unlink()
-    shutil.rmtree(folder)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Annotated
 
 import torch
 
@@ -17,7 +17,7 @@ from icm_rl.functions import load_function
 from icm_rl.models import resolve
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rl.prompts import Prompt
-from icm_rl.settings import require_given
+from icm_rl.settings import INPUT, require_given
 
 _ENTRY = re.compile(r"(?P<name>.+?)(=(?P<weight>[^=@]+))?(@(?P<source>[^=@]+))?")
 
@@ -26,7 +26,7 @@ _ENTRY = re.compile(r"(?P<name>.+?)(=(?P<weight>[^=@]+))?(@(?P<source>[^=@]+))?"
 class RewardsConfig:
     """What the policy answers, and what rewards its answers."""
 
-    prompts: list[str] = field(
+    prompts: Annotated[list[str], INPUT] = field(
         default_factory=list,
         metadata={
             "help": "Files or data sets on the Hub with a prompt a row, as text or as messages; "
@@ -44,17 +44,13 @@ class RewardsConfig:
     reward_dtype: str = field(
         default="auto", metadata={"help": "Number type of the reward models; 'auto': as saved."}
     )
-    eval_prompts: list[str] = field(
+    eval_prompts: Annotated[list[str], INPUT] = field(
         default_factory=list,
         metadata={"help": "Held-out prompts on which the policy is evaluated."},
     )
 
     def __post_init__(self) -> None:
         require_given(self, "prompts", "rewards")
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the policy, besides the models and the prompts themselves."""
-        return {"rewards": self.rewards, "reward_dtype": self.reward_dtype}
 
 
 Score = Callable[[Sequence[Prompt], Sequence[str]], Sequence[float | None]]

@@ -41,7 +41,7 @@ __all__ = [
 def configured(
     name: str,
     template: str | None = None,
-    labels: Mapping[Label, str] | str | None = None,
+    verbalizers: Mapping[Label, str] | str | None = None,
     relation: str | None = None,
     group_column: str | None = None,
     key_column: str | None = None,
@@ -52,7 +52,7 @@ def configured(
         name: A name in ``TASKS``.
         template: An example's text with ``{placeholders}``: columns of a claim's row, or ``query``,
             ``a`` and ``b`` of a pair.
-        labels: For each label the continuation that stands for it, or the same as a JSON object.
+        verbalizers: For each label the words that stand for it, or the same as a JSON object.
         relation: A relation's name, or ``FILE.py:FUNCTION``.
         group_column: The column that names a claim's group.
         key_column: The column of what a claim asserts in its group.
@@ -65,8 +65,8 @@ def configured(
     if template is not None:
         _check_template(template)
         changes["template"] = template
-    if labels is not None:
-        changes["labels"] = _labels(labels)
+    if verbalizers is not None:
+        changes["verbalizers"] = _verbalizers(verbalizers)
     if relation is not None:
         changes["consistent"] = load_relation(relation)
     for flag, column in (("group_column", group_column), ("key_column", key_column)):
@@ -75,11 +75,11 @@ def configured(
                 raise InputError(f"--{flag} is for tasks of claims; '{name}' is one of pairs")
             changes[flag] = column
     task = replace(task, **changes)
-    if set(task.labels) != set(TRUE_FALSE) and (
+    if set(task.verbalizers) != set(TRUE_FALSE) and (
         name in PAIR_TASKS or task.consistent in OF_TRUE_AND_FALSE
     ):
         raise InputError(
-            f"--labels: the task '{name}' and its relation need the labels True and False; "
+            f"--verbalizers: the task '{name}' and its relation need the labels True and False; "
             "other labels are for --task claims with --relation same_key, asymmetric or your own"
         )
     return task
@@ -94,19 +94,19 @@ def _check_template(template: str) -> None:
         raise InputError("--template needs {placeholders} with names, such as {question}")
 
 
-def _labels(labels: Mapping[Label, str] | str) -> dict[Label, str]:
-    if isinstance(labels, str):
+def _verbalizers(words: Mapping[Label, str] | str) -> dict[Label, str]:
+    if isinstance(words, str):
         try:
-            labels = json.loads(labels)
+            words = json.loads(words)
         except json.JSONDecodeError as error:
-            raise InputError(f"--labels is not JSON ({error.msg})") from None
-    if not isinstance(labels, dict) or len(labels) < 2:
+            raise InputError(f"--verbalizers is not JSON ({error.msg})") from None
+    if not isinstance(words, dict) or len(words) < 2:
         raise InputError(
-            "--labels must map two labels or more to what stands for them, such as "
+            "--verbalizers must map two labels or more to what stands for them, such as "
             '{"yes": " Yes", "no": " No"}'
         )
-    for label, continuation in labels.items():
+    for label, continuation in words.items():
         if not isinstance(continuation, str) or not continuation.strip():
-            raise InputError(f"--labels: '{label}' must stand for text, not {continuation!r}")
+            raise InputError(f"--verbalizers: '{label}' must stand for text, not {continuation!r}")
     of_truth = {"true": True, "false": False}
-    return {of_truth.get(str(label).lower(), str(label)): text for label, text in labels.items()}
+    return {of_truth.get(str(label).lower(), str(label)): text for label, text in words.items()}

@@ -75,7 +75,8 @@ class Task:
         consistent: The relation between two labeled examples of one group.
         hub: Where the data are on the Hub, if they are.
         prepare: Turns rows in the Hub's columns, and in the task's own, into the task's own.
-        labels: For each label the continuation that stands for it.
+        verbalizers: For each label the words that stand for it in a prompt (Schick and Schütze
+            2021), such as ``{True: " True", False: " False"}``.
         group_column: The column that names a claim's group; None where each stands alone.
         key_column: The column of a claim's key; None where its text is the key.
         row_is_group: Whether each row is a group, so that reading can stop early.
@@ -87,7 +88,7 @@ class Task:
     consistent: Relation
     hub: Source | None = None
     prepare: Callable[[Iterable[Row]], Iterator[Row]] = iter
-    labels: Mapping[Label, str] = field(default_factory=lambda: TRUE_FALSE)
+    verbalizers: Mapping[Label, str] = field(default_factory=lambda: TRUE_FALSE)
     group_column: str | None = None
     key_column: str | None = None
     row_is_group: bool = False
@@ -104,11 +105,11 @@ class Task:
 
         They are two pieces, so that contexts which differ in the label share the text.
         """
-        return example.text, f"{self.labels[label]}\n\n"
+        return example.text, f"{self.verbalizers[label]}\n\n"
 
     def most_likely(self, log_probs: Sequence[float]) -> Label:
         """The label of highest log-probability; of equal ones the last: True needs odds above 1."""
-        by_label = dict(zip(self.labels, log_probs, strict=True))
+        by_label = dict(zip(self.verbalizers, log_probs, strict=True))
         return max(reversed(by_label), key=by_label.get)
 
     def load(self, source: Source | str | Path, limit: int | None = None) -> Dataset:
@@ -145,7 +146,7 @@ class Task:
         Raises:
             InputError: A label is outside the task's label set.
         """
-        found = {name: row.label(f, self.labels) for name, f in _LABEL_FIELDS.items()}
+        found = {name: row.label(f, self.verbalizers) for name, f in _LABEL_FIELDS.items()}
         return {name: label for name, label in found.items() if label is not None}
 
     def _check_gold(self, data: Dataset, source: Source) -> None:

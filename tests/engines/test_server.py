@@ -27,7 +27,7 @@ PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it")
 
 TASK = TASKS["preferences"]
-LABELS = list(TASK.labels.values())
+LABELS = list(TASK.verbalizers.values())
 
 
 class Server:

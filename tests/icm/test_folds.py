@@ -7,7 +7,7 @@ import torch
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.icm.consistency import consistency_fix_maxprob
 from icm_rl.icm.finetune import FinetuneConfig, finetuned
-from icm_rl.icm.folds import split_into_folds
+from icm_rl.icm.methods.folds import split_into_folds
 from icm_rl.tasks import TASKS, Example
 from icm_rl.tasks.relations import asymmetric
 
@@ -64,7 +64,7 @@ def test_folds_keep_groups_whole(preferences):
 @pytest.mark.parametrize("lora_r", [0, 4])
 def test_a_model_learns_labels_and_leaves_the_first_one_alone(model, tokenizer, lora_r):
     texts = [(f"The {name} is", " False") for name in ("zeb", "lake", "mill", "barn")]
-    config = FinetuneConfig(3e-3, num_train_epochs=8, batch_size=2, lora_r=lora_r)
+    config = FinetuneConfig(3e-3, num_train_epochs=8, train_batch_size=2, lora_r=lora_r)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     learned = finetuned(model, tokenizer, texts, config, 0)
     again = finetuned(model, tokenizer, texts, config, 0)

@@ -6,7 +6,8 @@ from icm_rl.files import write_json, write_jsonl
 from icm_rl.report import charts
 from icm_rl.report.collect import collect
 from icm_rl.report.comparison import comparison_page
-from icm_rl.report.run import results_table, write_report
+from icm_rl.report.printed import results_table
+from icm_rl.report.run import write_report
 from icm_rl.report.table import seed_result, seeds_table
 
 REQUIRED = (
@@ -44,7 +45,8 @@ def finished_run(folder):
     names = ("zero_shot", "golden_many_shot", "random_many_shot", "label", "human_label")
     icm = {f"{name}_accuracy": 0.1 * k for k, name in enumerate(names, 1)}
     icm["consistent_zero_shot_accuracy"] = 0.6
-    write_json(folder / "icm/metrics.json", {"examples": 4, "pools": 1, **icm})
+    described = {"method": "search", "method_summary": "by a search", "examples": 4, "pools": 1}
+    write_json(folder / "icm/metrics.json", described | icm)
     label = {"id": "0:A>B", "text": "t", "label": True, "log_odds": 1.0, "group": "0"}
     write_jsonl(folder / "icm/labels.jsonl", [label])
     record = {"utility": 1.0, "accuracy": 0.5, "inconsistencies": 0, "temperature": 9.0}

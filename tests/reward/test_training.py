@@ -12,6 +12,7 @@ from icm_rl.reward.training import (
     load_preferences,
     select_preferences,
 )
+from icm_rl.settings import check_bounds
 from tests.conftest import run
 
 
@@ -95,12 +96,14 @@ def test_soft_targets_give_the_loss_of_their_definition(tmp_path, gold_preferenc
         ([{}], {"soft_targets": True}, "line 1: the field 'log_odds' is missing"),
         ([{}], {"drop_least_sure": 0.1}, "line 1: the field 'log_odds' is missing"),
         ([{"margin": 1}], {"soft_targets": True}, "--soft_targets and the field 'margin' exclude"),
-        ([{}], {"eval_fraction": 1}, "--eval_fraction is 1; give a share from 0 to 1"),
+        ([{}], {"eval_fraction": 1}, "--eval_fraction is 1; give less than 1"),
     ],
 )
 def test_what_is_wrong_with_preferences_is_named(beside, flags, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        load_preferences(RewardArguments(preferences(tmp_path, *beside), **flags))
+        arguments = RewardArguments(preferences(tmp_path, *beside), **flags)
+        check_bounds(arguments)
+        load_preferences(arguments)
 
 
 def test_a_reward_model_of_soft_targets_is_calibrated_and_measured(tmp_path, gold_preferences):

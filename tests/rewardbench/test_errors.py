@@ -126,7 +126,7 @@ def test_a_policy_behind_a_dead_server_is_named(reward_model, tmp_path):
 )
 def test_an_audit_that_is_none_of_this_run_changes_no_report(audit, message, tmp_path):
     finished_run(tmp_path / "run")
-    write_json(tmp_path / "run" / "report.json", {"rl": "ppo", "labels": "icm"})
+    write_json(tmp_path / "run" / "report.json", {"rl": "ppo", "label_source": "icm"})
     if audit is not None:
         write_json(tmp_path / "audit.json", audit)
     before = (tmp_path / "run" / "report.json").read_bytes()

@@ -70,7 +70,7 @@ def test_it_asks_as_icm_does_without_demonstrations(engine, preferences, model, 
 
 def test_a_chat_model_is_asked_as_its_user(model, tokenizer):
     task = configured("preferences", "{query}: {a} or {b}?", {True: "A", False: "B"})
-    engine = LocalEngine(model, tokenizer, list(task.labels.values()))
+    engine = LocalEngine(model, tokenizer, list(task.verbalizers.values()))
     [score] = PairwiseJudge(engine, task, tokenizer).score([PAIR])
     for found, (a, b) in (
         (score.chosen[0], ("2 + 3 = 5.", "2 + 3 = 4.")),

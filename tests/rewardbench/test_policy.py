@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from evaluate import load as load_metric
 
 from icm_rl.errors import InputError
 from icm_rl.files import write_jsonl
@@ -16,6 +17,7 @@ from icm_rl.rewardbench.policy import (
     policies_table,
     score_answers,
 )
+from tests.conftest import ROOT
 
 SUBSETS = ["alpacaeval-easy", "alpacaeval-easy", "math-prm"]
 BENCHMARK = Benchmark(
@@ -33,7 +35,8 @@ def config(*models, **values):
 
 def evaluated(answers, rewards, benchmark=BENCHMARK, accepts=None):
     settings = config(*answers)
-    return evaluate_policies(settings, benchmark, answers, rewards, accepts)
+    win_rate = load_metric(str(ROOT / "eval/metrics/win_rate"), keep_in_memory=True).compute
+    return evaluate_policies(settings, benchmark, answers, rewards, win_rate, accepts)
 
 
 def test_means_win_rates_and_rates_by_hand():

@@ -68,7 +68,7 @@ def test_the_rewardbench_package_gives_the_same_to_the_row(scored, reward_model,
         pytest.skip("the rewardbench package is not here; 'make test' installs it if it can")
     command = [
         PACKAGE / "bin" / "python",
-        ROOT / "eval/benchmark_rewardbench.py",
+        ROOT / "benchmarks/rewardbench_package.py",
         reward_model,
         llmbar,
     ]

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from icm_rl.rl.config import PPOConfig
+from icm_rl.rl.environment import Environment
 from icm_rl.rl.models import load_value_model
 from icm_rl.rl.ppo import PPO
 from icm_rl.rl.prompts import load_prompts, prompt_indices
@@ -61,7 +62,12 @@ def test_an_update_equals_the_same_written_out(detail, model, tokenizer, prompts
     start = copy.deepcopy(policy), copy.deepcopy(value)
     rewards = [Reward("letters", 1.0, None, letters)]
     trainer = PPO(
-        config, Accelerator(cpu=True), policy, reference, value, tokenizer, rewards, prompts
+        config,
+        Accelerator(cpu=True),
+        policy,
+        reference,
+        value,
+        Environment(tokenizer, rewards, prompts),
     )
     order = prompt_indices(len(prompts), 0, 8, config.seed)
     rollout = trainer._generate([prompts[k] for k in order], range(8))

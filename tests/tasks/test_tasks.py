@@ -219,10 +219,13 @@ def test_labels_of_the_users_own(tmp_path):
     [
         ({"template": "{question"}, "--template cannot be read"),
         ({"template": "Is it so?"}, "--template needs {placeholders}"),
-        ({"labels": "yes"}, "--labels is not JSON"),
-        ({"labels": {"yes": " Yes"}}, "--labels must map two labels or more"),
-        ({"labels": {"yes": " Yes", "no": 0}}, "--labels: 'no' must stand for text, not 0"),
-        ({"labels": {"yes": " Yes", "no": " No"}}, "need the labels True and False"),
+        ({"verbalizers": "yes"}, "--verbalizers is not JSON"),
+        ({"verbalizers": {"yes": " Yes"}}, "--verbalizers must map two labels or more"),
+        (
+            {"verbalizers": {"yes": " Yes", "no": 0}},
+            "--verbalizers: 'no' must stand for text, not 0",
+        ),
+        ({"verbalizers": {"yes": " Yes", "no": " No"}}, "need the labels True and False"),
         ({"relation": "none"}, "--relation 'none' is not known"),
         ({"group_column": "g"}, "--group_column is for tasks of claims"),
     ],

@@ -1,7 +1,7 @@
 """eval/rewardbench.py against the rewardbench package from PyPI.
 
     make .venv-rewardbench/ready
-    python eval/benchmark.py --reward_model runs/reward --benchmark FILE
+    python benchmarks/benchmark_rewardbench.py --reward_model runs/reward --benchmark FILE
 
 Both score the same rows by the same reward model in float32, the package in batches of 8, its
 default. They take turns, each run a process of its own. Seconds are those of tokenizing and
@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from annotated_types import Ge
 
 from icm_rl.data import read_rows
-from icm_rl.errors import InputError, run
+from icm_rl.errors import InputError
 from icm_rl.files import read_json
 from icm_rl.progress import Progress
-from icm_rl.settings import parse, require_at_least, require_given
+from icm_rl.runner import run
+from icm_rl.settings import parse, require_given
 
 
 @dataclass
@@ -30,7 +34,7 @@ class BenchmarkConfig:
     benchmark: str = field(
         default="", metadata={"help": "A JSON-lines file in RewardBench's columns."}
     )
-    repeats: int = field(default=3, metadata={"help": "Runs of each side."})
+    repeats: Annotated[int, Ge(1)] = field(default=3, metadata={"help": "Runs of each side."})
     package_python: str = field(
         default=".venv-rewardbench/bin/python",
         metadata={"help": "The interpreter of an environment with the rewardbench package."},
@@ -38,7 +42,6 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         require_given(self, "reward_model", "benchmark")
-        require_at_least(self, repeats=1)
         if not Path(self.package_python).is_file():
             raise InputError(
                 f"{self.package_python}: no such interpreter; run make .venv-rewardbench/ready, or "
@@ -82,13 +85,13 @@ def main() -> None:
 
 
 def _package(config: BenchmarkConfig, output: Path) -> dict:
-    program = Path(__file__).with_name("benchmark_rewardbench.py")
+    program = Path(__file__).with_name("rewardbench_package.py")
     _run(config.package_python, program, config.reward_model, config.benchmark, output)
     return read_json(output)
 
 
 def _ours(config: BenchmarkConfig, folder: Path) -> dict:
-    program, output = Path(__file__).with_name("rewardbench.py"), folder / "ours"
+    program, output = "eval/rewardbench.py", folder / "ours"
     flags = ("--reward_model", config.reward_model, "--benchmark", config.benchmark)
     _run(sys.executable, program, *flags, "--dtype", "float32", "--output_dir", output)
     return read_json(output / "metrics.json")["time"]

@@ -1,7 +1,7 @@
 """Our PPO against TRL 1.12.0's, the last with a PPO, and our GRPO against a bare GRPOTrainer.
 
     make .venv-trl/ready
-    python recipes/benchmark_rl.py --output_dir runs/benchmark_rl
+    python benchmarks/benchmark_rl.py --output_dir runs/benchmark_rl
 
 Every side trains the miniature on the same prompts by the same reward model (of the gold labels of
 5,000 pairs, in the policy's own chat format, which TRL's PPO needs), with the same batch, length of
@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from annotated_types import Ge
 
 from icm_rl.data import read_rows
-from icm_rl.errors import InputError, run
+from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json, write_text
 from icm_rl.miniature.data import write_data
 from icm_rl.models import resolve
@@ -31,7 +32,8 @@ from icm_rl.pipeline import write_preferences
 from icm_rl.progress import Progress
 from icm_rl.report.plots import curves
 from icm_rl.report.table import mean_and_deviation
-from icm_rl.settings import parse, require_at_least
+from icm_rl.runner import run
+from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
 
 CONFIGS = Path("recipes/configs/miniature")
@@ -46,11 +48,13 @@ GRPO_SIDES = ("GRPOTrainer", "icm_rl")
 class BenchmarkConfig:
     """The size of the benchmark."""
 
-    seeds: int = field(default=3, metadata={"help": "How many seeds, counted from 0."})
-    updates: int = field(
+    seeds: Annotated[int, Ge(1)] = field(
+        default=3, metadata={"help": "How many seeds, counted from 0."}
+    )
+    updates: Annotated[int, Ge(1)] = field(
         default=12, metadata={"help": "Updates of a run, each of 128 answers seen twice."}
     )
-    last_updates: int = field(
+    last_updates: Annotated[int, Ge(1)] = field(
         default=4, metadata={"help": "Updates at the end whose mean score is the final one."}
     )
     trl_python: str = field(
@@ -62,7 +66,6 @@ class BenchmarkConfig:
     )
 
     def __post_init__(self) -> None:
-        require_at_least(self, seeds=1, updates=1, last_updates=1)
         if not Path(self.trl_python).is_file():
             raise InputError(
                 f"{self.trl_python}: no such interpreter; run make .venv-trl/ready, or give "
@@ -218,7 +221,7 @@ class Bench:
             "result": str(result),
         }
         write_json(self.folder / "settings.json", settings)
-        peak = self._process(python, "recipes/benchmark_trl.py", self.folder / "settings.json")
+        peak = self._process(python, "benchmarks/benchmark_trl.py", self.folder / "settings.json")
         found = read_json(result)
         scores = [record[score] for record in found["history"] if score in record]
         return Result(found["seconds"], peak, scores)

@@ -1,9 +1,9 @@
-"""One side of recipes/benchmark_rl.py: the experimental PPO of TRL 1.12.0, or a bare GRPOTrainer.
+"""One side of benchmark_rl.py: the experimental PPO of TRL 1.12.0, or a bare GRPOTrainer.
 
-    .venv-trl/bin/python recipes/benchmark_trl.py SETTINGS.json
+    .venv-trl/bin/python benchmarks/benchmark_trl.py SETTINGS.json
 
 It imports nothing of icm_rl: TRL's last PPO needs an environment of its own (make .venv-trl/ready).
-The settings are written by recipes/benchmark_rl.py; the result is one JSON file.
+The settings are written by benchmarks/benchmark_rl.py; the result is one JSON file.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The README's table: the chain on the miniature over several seeds, with two ablations.
 
-    python recipes/seeds.py --seeds 5 --jobs 2 --output_dir runs/seeds
+    python benchmarks/seeds.py --seeds 5 --jobs 2 --output_dir runs/seeds
 
 Each seed runs the chain; ICM on the same preferences by folds, and on a quarter of them without
 consistency (the paper's Figure 10) and with contexts in one fixed order; ICM and fine-tuning by
@@ -16,12 +16,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from icm_rl.errors import run
+from annotated_types import Ge
+
 from icm_rl.files import write_text
 from icm_rl.pipeline import write_preferences
 from icm_rl.report.table import seed_result, seeds_table
-from icm_rl.settings import parse, require_at_least
+from icm_rl.runner import run
+from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
 
 
@@ -29,14 +32,13 @@ from icm_rl.tasks import TASKS
 class SeedsConfig:
     """The chain over several seeds."""
 
-    seeds: int = field(default=5, metadata={"help": "How many seeds, counted from 0."})
-    jobs: int = field(
+    seeds: Annotated[int, Ge(1)] = field(
+        default=5, metadata={"help": "How many seeds, counted from 0."}
+    )
+    jobs: Annotated[int, Ge(1)] = field(
         default=1, metadata={"help": "Seeds run side by side; they share out the CPU cores."}
     )
     output_dir: str = field(default="runs/seeds", metadata={"help": "Folder of the runs."})
-
-    def __post_init__(self) -> None:
-        require_at_least(self, seeds=1, jobs=1)
 
 
 def main() -> None:

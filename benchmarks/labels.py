@@ -1,6 +1,6 @@
 """The paper's Section 4.4 on the miniature: two assistants, one by ICM's labels, one by people's.
 
-    python recipes/labels.py --chains runs/seeds/seed-0/chain runs/seeds/seed-1/chain
+    python benchmarks/labels.py --chains runs/seeds/seed-0/chain runs/seeds/seed-1/chain
 
 For each finished chain (recipes/pipeline.py), PPO trains the base model once against the chain's
 reward model of the ICM labels and once against that of the human labels: same prompts, budget and
@@ -14,14 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
+from typing import Annotated
+
+from annotated_types import Ge
 
 from icm_rl.data import read_rows
-from icm_rl.errors import InputError, run
+from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_jsonl, write_text
 from icm_rl.report.plots import curves
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.rewardbench.benchmark import load_benchmark
-from icm_rl.settings import parse, require_at_least, require_given
+from icm_rl.runner import run
+from icm_rl.settings import parse, require_given
 
 LABELS = {"human": "by human labels", "icm": "by ICM labels"}
 ALL = "All sections"
@@ -37,10 +41,10 @@ class LabelsConfig:
     ppo_config: str = field(
         default="recipes/configs/miniature/ppo.yaml", metadata={"help": "Settings of PPO."}
     )
-    total_episodes: int = field(
+    total_episodes: Annotated[int, Ge(1)] = field(
         default=2048, metadata={"help": "Answers that each assistant is trained on."}
     )
-    eval_steps: int = field(
+    eval_steps: Annotated[int, Ge(1)] = field(
         default=2, metadata={"help": "Updates between two scorings of the policy."}
     )
     output_dir: str = field(
@@ -49,7 +53,6 @@ class LabelsConfig:
 
     def __post_init__(self) -> None:
         require_given(self, "chains")
-        require_at_least(self, total_episodes=1, eval_steps=1)
         for chain in map(Path, self.chains):
             if not all((chain / name).exists() for name in ("report.json", "reward/human")):
                 raise InputError(

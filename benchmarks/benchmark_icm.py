@@ -1,6 +1,6 @@
 """What ICM's contexts cost, in tokens and seconds, against one prompt per example.
 
-    python recipes/benchmark_icm.py
+    python benchmarks/benchmark_icm.py
 
 Three ways to ask for the same log-odds, on one engine and in one run:
 
@@ -31,14 +31,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.engines.prefixes import PrefixTree, run_tokens
-from icm_rl.errors import run
-from icm_rl.icm.baselines import accuracy
 from icm_rl.icm.objective import Arrangement, Scorer
 from icm_rl.icm.pools import split_into_pools
+from icm_rl.icm.prompting import accuracy
 from icm_rl.icm.search import SearchConfig, SearchState, search, total_iterations
 from icm_rl.miniature.data import write_data
 from icm_rl.models import default_device, load_causal_lm, load_tokenizer
 from icm_rl.progress import Progress
+from icm_rl.runner import run
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS, TRUE_FALSE, Example
 

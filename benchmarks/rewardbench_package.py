@@ -1,6 +1,6 @@
-"""One side of eval/benchmark.py: the rewardbench package, in an environment of its own.
+"""One side of benchmark_rewardbench.py: the rewardbench package, in an environment of its own.
 
-    PYTHON eval/benchmark_rewardbench.py MODEL FILE.json OUTPUT.json
+    PYTHON benchmarks/rewardbench_package.py MODEL FILE.json OUTPUT.json
 
 Runs the package's own command on a file of RewardBench's rows and writes its results, the rows'
 scores, and the seconds that its pipeline spent on tokenizing and scoring. The package finds the

@@ -1,0 +1,1 @@
+"""The programs that score and report; installed as ``icm_rl.eval``."""

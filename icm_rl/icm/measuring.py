@@ -1,0 +1,78 @@
+"""What is measured of labels, beside what their method says of itself."""
+
+import random
+from collections import Counter
+from typing import Any
+
+from icm_rl.icm.methods import Job, Labeling, Method
+from icm_rl.icm.objective import inconsistent_pairs
+from icm_rl.icm.prompting import (
+    accuracy,
+    chosen,
+    many_shot,
+    most_likely,
+    random_labels,
+    zero_shot_log_probs,
+)
+from icm_rl.progress import Progress
+from icm_rl.tasks import Dataset, Task, group_members
+
+
+def labeling_metrics(
+    labeling: Labeling, method: Method, data: Dataset, task: Task
+) -> dict[str, Any]:
+    """The metrics of what a method found; accuracies are None where no gold labels are known."""
+    labels, cost = labeling.labels, labeling.cost
+    contradictions = inconsistent_pairs(group_members(data.examples), task, labels)
+    utility = {} if labeling.utility is None else {"utility": labeling.utility}
+    return {
+        "method": method.name,
+        "method_summary": method.summary,
+        "examples": len(labels),
+        **utility,
+        **labeling.figures,
+        "inconsistencies": len(list(contradictions)),
+        "labeling_seconds": round(cost.seconds, 2),
+        "computed_tokens": cost.computed_tokens,
+        "cached_tokens": cost.prompt_tokens - cost.computed_tokens,
+        "trained_tokens": cost.trained_tokens,
+        "missing_labels": cost.missing_labels,
+        "label_shares": {
+            str(label): count / len(labels) for label, count in Counter(labels.values()).items()
+        },
+        "label_accuracy": accuracy(labels, data.gold),
+        "human_label_accuracy": accuracy(data.human, data.gold) if data.human else None,
+    }
+
+
+def baseline_metrics(labeling: Labeling, data: Dataset, job: Job) -> dict[str, float | None]:
+    """Accuracy of prompting with no labels, and with each kind of labels of the rest of a pool.
+
+    Many-shot prompting leaves an example's group out. It is measured where the method labeled in
+    pools, which fit the model's context.
+    """
+    task, engine = job.task, job.engine
+    predictions: dict[str, dict[str, Any]] = {}
+    parts = labeling.pools or [data.examples]
+    progress = Progress("baselines", len(parts), unit="pool")
+    for part in parts:
+        rng = random.Random(f"random labels {job.seed}")
+        known = {
+            "icm_many_shot": labeling.labels,
+            "golden_many_shot": data.gold,
+            "human_many_shot": data.human,
+            "random_many_shot": random_labels(part, task, rng),
+        }
+        found = {
+            name: many_shot(part, shots, task, engine)
+            for name, shots in known.items()
+            if labeling.pools and all(example.id in shots for example in part)
+        }
+        alone = zero_shot_log_probs(part, engine)
+        found["zero_shot"] = most_likely(alone, task)
+        found["consistent_zero_shot"] = chosen(part, alone, task, consistency=True)
+        for name, of_part in found.items():
+            predictions.setdefault(name, {}).update(of_part)
+        progress.advance()
+    progress.close()
+    return {f"{name}_accuracy": accuracy(found, data.gold) for name, found in predictions.items()}

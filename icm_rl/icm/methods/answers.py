@@ -1,0 +1,53 @@
+"""What methods that ask once of each example share: processes, kills, costs, and the choice."""
+
+from collections.abc import Callable, Sequence
+
+from accelerate import PartialState
+
+from icm_rl.files import read_json, write_json
+from icm_rl.icm.methods.base import Cost, Job, Labeling
+from icm_rl.icm.objective import labels_log_odds
+from icm_rl.icm.prompting import LogProbs, chosen
+from icm_rl.progress import Progress
+from icm_rl.tasks import Example
+
+_ASKED_AT_ONCE = 256
+"""Examples between two saves."""
+
+
+def answered(
+    job: Job, name: str, ask: Callable[[Sequence[Example]], LogProbs], consistency: bool
+) -> Labeling:
+    """The labels that an answer to each example gives.
+
+    The examples are asked in parts. Several processes share out the parts, and a part that was
+    answered is not asked again when the run was killed; neither changes an answer.
+
+    Args:
+        job: The data set.
+        name: What is shown while one waits.
+        ask: The log-probability of each label, for some examples.
+        consistency: Whether the most confident example of a group decides on it (Algorithm 4).
+    """
+    processes = PartialState()
+    starts = range(0, len(job.examples), _ASKED_AT_ONCE)
+    parts = {k: job.examples[start : start + _ASKED_AT_ONCE] for k, start in enumerate(starts)}
+    files = {k: job.folder / "answers" / f"{k:05}.json" for k in parts}
+    own = [k for k in parts if k % processes.num_processes == processes.process_index]
+    done = sum(len(parts[k]) for k in own if files[k].exists())
+    total = sum(len(parts[k]) for k in own)
+    progress = Progress(name, total, done, "example", processes.is_main_process)
+    for k in own:
+        if not files[k].exists():
+            with job.metered() as spent:
+                answers = ask(parts[k])
+            write_json(files[k], {"log_probs": answers, "cost": spent[0].to_json()})
+            progress.advance(len(parts[k]))
+    progress.close()
+    processes.wait_for_everyone()
+    saved = [read_json(file) for file in files.values()]
+    log_probs = {id: tuple(answer) for part in saved for id, answer in part["log_probs"].items()}
+    labels = chosen(job.examples, log_probs, job.task, consistency)
+    cost = sum((Cost(**part["cost"]) for part in saved), Cost())
+    record = {"pool": 0, "iteration": 0, "labeled": len(labels), "changes": labels}
+    return Labeling(labels, labels_log_odds(job.task, labels, log_probs), cost, [record])

@@ -1,0 +1,110 @@
+"""Few-shot prompting with random labels: what the format alone elicits.
+
+The baseline of "Eliciting base models with simple unsupervised techniques" (2026), which found it
+to recover much of the gap between zero-shot and golden many-shot prompting.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from statistics import fmean
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
+
+from icm_rl.errors import InputError
+from icm_rl.icm.methods.answers import answered
+from icm_rl.icm.methods.base import Job, Labeling, Method, Need
+from icm_rl.icm.pools import check_fit, example_tokens, how_many_fit
+from icm_rl.icm.prompting import LogProbs, Shots, few_shot_log_probs
+from icm_rl.tasks import Example
+
+MOST_SHOTS = 32
+
+
+@dataclass
+class RandomFewShot(Method):
+    """Each example is asked after others with random labels, in several such contexts."""
+
+    name: ClassVar[str] = "random_few_shot"
+    summary: ClassVar[str] = "each in the context of others with random labels"
+
+    shots: Annotated[int | None, Ge(1)] = field(
+        default=None,
+        metadata={
+            "help": f"N, the others in a context; by default as many as fit, at most {MOST_SHOTS}."
+        },
+    )
+    draws: Annotated[int, Ge(1)] = field(
+        default=1,
+        metadata={"help": "Contexts drawn for each example, over which its answer is averaged."},
+    )
+    consistency: bool = field(
+        default=True,
+        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
+    )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        return frozenset({Need.CONTEXTS})
+
+    def check(self, job: Job) -> None:
+        self._count(job)
+
+    def label(self, job: Job) -> Labeling:
+        count, sizes = self._count(job), Counter(e.group for e in job.examples)
+
+        def ask(examples: Sequence[Example]) -> LogProbs:
+            answers = []
+            for draw in range(self.draws):
+                shots = [random_shots(job, e, sizes[e.group], count, draw) for e in examples]
+                answers.append(few_shot_log_probs(examples, shots, job.task, job.engine))
+            return {
+                e.id: tuple(map(fmean, zip(*(answer[e.id] for answer in answers), strict=True)))
+                for e in examples
+            }
+
+        return answered(job, self.name, ask, self.consistency)
+
+    def _count(self, job: Job) -> int:
+        """N: the examples of a context.
+
+        Raises:
+            InputError: They do not fit the model's context, or there are not as many.
+        """
+        tokens = {e.id: example_tokens(e, job.task, job.engine) for e in job.examples}
+        room = check_fit(job.examples, tokens, job.engine)
+        fit = how_many_fit(list(tokens.values()), room) - 1  # beside the one that is asked
+        others = len(job.examples) - max(Counter(e.group for e in job.examples).values())
+        most = min(fit, others)
+        if most < 1 or (self.shots or 0) > most:
+            raise InputError(
+                f"--shots {self.shots or 1}: of these {len(job.examples)} examples {max(most, 0)} "
+                "of other groups fit a context beside the one that is asked; set fewer, or use "
+                "more examples or a model with a longer context"
+            )
+        return self.shots or min(most, MOST_SHOTS)
+
+
+def random_shots(job: Job, example: Example, group_size: int, count: int, draw: int) -> Shots:
+    """Examples of other groups in random order, with as many of each label, shuffled.
+
+    They depend on the seed, the example and the draw alone.
+
+    Args:
+        job: The data set.
+        example: The one that is to be labeled.
+        group_size: The examples of its group, itself included.
+        count: N, how many others are drawn.
+        draw: The number of the context.
+    """
+    rng = random.Random(f"few-shot {job.seed} {draw} {example.id}")
+    drawn = rng.sample(job.examples, min(count + group_size, len(job.examples)))
+    others = [e for e in drawn if e.group != example.group][:count]
+    labels = list(job.task.verbalizers)
+    rng.shuffle(labels)  # where N is no multiple of their number, chance has the last ones
+    values = list(islice(cycle(labels), count))
+    rng.shuffle(values)
+    return list(zip(others, values, strict=True))

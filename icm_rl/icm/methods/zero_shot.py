@@ -1,0 +1,29 @@
+"""The base model's own labels, without any demonstration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from icm_rl.icm.methods.answers import answered
+from icm_rl.icm.methods.base import Job, Labeling, Method
+from icm_rl.icm.prompting import LogProbs, zero_shot_log_probs
+from icm_rl.tasks import Example
+
+
+@dataclass
+class ZeroShot(Method):
+    """Each example is asked by itself."""
+
+    name: ClassVar[str] = "zero_shot"
+    summary: ClassVar[str] = "each by itself, without any demonstration"
+
+    consistency: bool = field(
+        default=True,
+        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
+    )
+
+    def label(self, job: Job) -> Labeling:
+        def ask(examples: Sequence[Example]) -> LogProbs:
+            return zero_shot_log_probs(examples, job.engine)
+
+        return answered(job, self.name, ask, self.consistency)

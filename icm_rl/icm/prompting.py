@@ -1,0 +1,90 @@
+"""Labels by prompting alone: without demonstrations, or after some with given labels."""
+
+import random
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from icm_rl.engines import Engine, Request
+from icm_rl.icm.consistency import consistency_fix_maxprob
+from icm_rl.icm.objective import Labels, leave_one_out
+from icm_rl.tasks import Example, Label, Task, group_members
+
+LogProbs = dict[str, tuple[float, ...]]
+"""For each example, by its id, the log-probability of each label."""
+
+Shots = Sequence[tuple[Example, Label]]
+"""Examples with the labels with which they stand in a context, in their order there."""
+
+
+def zero_shot_log_probs(examples: Sequence[Example], engine: Engine) -> LogProbs:
+    """For each example the log-probability of each label without any demonstration."""
+    answers = engine.label_log_probs([Request((), example.text) for example in examples])
+    return {e.id: answer for e, answer in zip(examples, answers, strict=True)}
+
+
+def few_shot_log_probs(
+    examples: Sequence[Example], shots: Sequence[Shots], task: Task, engine: Engine
+) -> LogProbs:
+    """For each example the log-probability of each label after the shots that are its own."""
+    requests = [
+        Request(tuple(chain.from_iterable(task.demonstration(*shot) for shot in own)), example.text)
+        for example, own in zip(examples, shots, strict=True)
+    ]
+    answers = engine.label_log_probs(requests)
+    return {e.id: answer for e, answer in zip(examples, answers, strict=True)}
+
+
+def most_likely(log_probs: Mapping[str, Sequence[float]], task: Task) -> dict[str, Label]:
+    """The most likely label of each example."""
+    return {id: task.most_likely(answer) for id, answer in log_probs.items()}
+
+
+def chosen(
+    examples: Sequence[Example],
+    log_probs: Mapping[str, Sequence[float]],
+    task: Task,
+    consistency: bool,
+) -> dict[str, Label]:
+    """The most likely label of each example, made consistent in its group if so asked.
+
+    Args:
+        examples: Whole consistency groups.
+        log_probs: For each example the log-probability of each label.
+        task: Gives the labels and the relation.
+        consistency: Whether the most confident example of a group decides (Algorithm 4).
+    """
+    if consistency:
+        return consistency_fix_maxprob(examples, task, log_probs)
+    return most_likely(log_probs, task)
+
+
+def many_shot(
+    examples: Sequence[Example], labels: Labels, task: Task, engine: Engine
+) -> dict[str, Label]:
+    """The most likely label of each example, given the labels of all other groups.
+
+    The example's own group is left out whole: what is known of its other order, or of another
+    answer to its question, would give its label away.
+    """
+    groups = list(group_members(examples).values())
+    shots = [
+        [(e, labels[e.id]) for other in order for e in groups[other]]
+        for order in leave_one_out(len(groups))
+    ]
+    asked = [(e, own) for members, own in zip(groups, shots, strict=True) for e in members]
+    log_probs = few_shot_log_probs([e for e, _ in asked], [own for _, own in asked], task, engine)
+    return most_likely(log_probs, task)
+
+
+def random_labels(examples: Sequence[Example], task: Task, rng: random.Random) -> dict[str, Label]:
+    """Each example's label drawn from all labels, each as likely as the other."""
+    labels = list(task.verbalizers)
+    return {example.id: labels[int(rng.random() * len(labels))] for example in examples}
+
+
+def accuracy(labels: Labels, gold: Labels) -> float | None:
+    """The share of gold-labeled examples whose label is the gold one."""
+    known = [id for id in labels if id in gold]
+    if not known:
+        return None
+    return sum(labels[id] == gold[id] for id in known) / len(known)

@@ -1,0 +1,1 @@
+"""The stages as programs; installed as ``icm_rl.recipes``."""
