@@ -22,6 +22,7 @@ test:
 check: $(VENV)/ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(PYTHON) -m mypy
 
 # A virtual environment with the exact versions of constraints.txt and this package.
 $(VENV)/ready: pyproject.toml constraints.txt

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -11,6 +12,24 @@ from typing import Any
 from datasets import load_dataset
 
 from icm_rl.errors import InputError
+
+_ENCODING = "utf-8-sig"
+"""UTF-8, with or without the byte order mark that Windows writes."""
+
+_TOO_DEEP = "its objects or lists are nested too deep to be read; flatten them"
+
+
+def unusable(one: str, other: str) -> str | None:
+    """Why two responses are no preference pair, if they are none."""
+    if not one.strip() or not other.strip():
+        return "with an empty response"
+    return "of two identical responses" if one == other else None
+
+
+def left_out_line(where: str, reasons: Collection[str]) -> str:
+    """One line on the pairs that are no pairs, for each of which there is a reason."""
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in Counter(reasons).items())
+    return f"warning: {where}: left out {len(reasons):,} pairs that prefer nothing: {counts}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +119,8 @@ class Row:
         by_name = {str(label).lower(): label for label in labels}
         if True in labels:
             by_name |= {"1": True, "0": False}
-        name = str(int(value) if isinstance(value, float) else value).lower()
+        whole = isinstance(value, float) and value.is_integer()
+        name = str(int(value) if whole else value).lower()
         if name not in by_name:
             raise InputError(
                 f"{self.where}: the field '{field}' is {value!r}, outside the label set "
@@ -186,13 +206,15 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def _json_rows(path: Path) -> Iterable[tuple[str, Any]]:
-    content = path.read_text(encoding="utf-8")
+    content = path.read_text(encoding=_ENCODING)
     if not content.lstrip().startswith("["):
         return _json_lines(path, content)
     try:
         return _numbered(path, json.loads(content))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    except RecursionError:
+        raise InputError(f"{path}: {_TOO_DEEP}") from None
 
 
 def _json_lines(path: Path, content: str) -> Iterator[tuple[str, Any]]:
@@ -204,11 +226,18 @@ def _json_lines(path: Path, content: str) -> Iterator[tuple[str, Any]]:
                 raise InputError(
                     f"{path}, line {number}: not JSON ({error.msg}); each line must be one object"
                 ) from None
+            except RecursionError:
+                raise InputError(f"{path}, line {number}: {_TOO_DEEP}") from None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        for where, row in _numbered(path, csv.DictReader(file)):
+    with path.open(encoding=_ENCODING, newline="") as file:
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or []
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"{path}: two columns are named '{name}'; rename one of them")
+        for where, row in _numbered(path, reader):
             if None in row or None in row.values():
                 raise InputError(f"{where}: not as many fields as the header has columns")
             yield where, row

@@ -28,7 +28,7 @@ class Progress:
         self.done = self.initial = done
         self.start = self.last_line = time.monotonic()
 
-    def advance(self, steps: int = 1, **numbers: float) -> None:
+    def advance(self, steps: int = 1, /, **numbers: float) -> None:
         """Counts ``steps`` and shows ``numbers`` beside the bar."""
         self.done += steps
         values = {name: f"{value:.4g}" for name, value in numbers.items()}

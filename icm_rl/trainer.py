@@ -22,7 +22,8 @@ class TrainerProgress(TrainerCallback):
     """
 
     def __init__(self, name: str, metrics: Sequence[str]):
-        self.name, self.metrics, self.bar = name, metrics, None
+        self.name, self.metrics = name, metrics
+        self.bar: Progress | None = None
         self.numbers: dict[str, float] = {}
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:

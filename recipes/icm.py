@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils.other import get_free_port
 from torch.multiprocessing import ProcessExitedException, get_context, spawn
 
+from icm_rl.data import left_out_line
 from icm_rl.engines.loading import load_engine
 from icm_rl.errors import InputError
 from icm_rl.files import open_stage
@@ -69,6 +70,8 @@ def label(config: IcmConfig, method: Method) -> None:
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     task = config.configured_task
     data = task.load(config.source, config.limit)
+    if data.left_out and accelerator.is_main_process:
+        print(left_out_line(str(config.source), data.left_out.values()), file=sys.stderr)
     engine = load_engine(config.model, list(task.verbalizers.values()), config)
     job = prepared(data, engine, config, method)
     read = inputs(config) | {"data": str(config.source)}

@@ -79,6 +79,53 @@ CASES = {
         "--method folds trains the model's weights, which are fixed when quantised",
     ),
     "not installed": (lines(PAIR), ["--load_in_4bit"], "pip install icm_rl[quantized]"),
+    "not a number": (
+        '{"prompt": "p", "response_a": "x", "response_b": "y", "label": NaN}\n',
+        [],
+        "line 1: the field 'label' is nan, outside the label set",
+    ),
+    "half a label": (lines({**PAIR, "label": 0.5}), [], "the field 'label' is 0.5, outside"),
+    "nested too deep": (
+        lines(PAIR, "[" * 100_000 + "]" * 100_000),
+        [],
+        "line 2: its objects or lists are nested too deep to be read",
+    ),
+    "one list nested too deep": ("[" * 100_000, [], "data.jsonl: its objects or lists are nested"),
+    "no preference": (
+        lines({**PAIR, "response_b": "x"}),
+        [],
+        "no row is of use to the task 'preferences' (they are pairs of two identical responses)",
+    ),
+    "alpha": (lines(PAIR), ["--alpha", "-5"], "--alpha is -5.0; give 0 or more"),
+    "alpha NaN": (lines(PAIR), ["--alpha", "nan"], "--alpha is nan; give a finite number"),
+    "temperature": (
+        lines(PAIR),
+        ["--initial_temperature", "0"],
+        "--initial_temperature is 0.0; give more than 0",
+    ),
+    "iterations": (
+        lines(PAIR),
+        ["--iterations_per_example", "-1"],
+        "--iterations_per_example is -1.0; give more than 0",
+    ),
+    "pool size": (lines(PAIR), ["--pool_size", "0"], "--pool_size is 0; give 1 or more"),
+    "cache": (lines(PAIR), ["--cache_tokens", "0"], "--cache_tokens is 0; give 1 or more"),
+    "no such method": (lines(PAIR), ["--method", "magic"], "--method 'magic' is not known"),
+    "another method's flag": (
+        lines(PAIR),
+        ["--method", "zero_shot", "--restarts", "2"],
+        "--restarts is a setting of --method search, not of zero_shot; drop it",
+    ),
+    "too many shots": (
+        lines(PAIR, PAIR),
+        ["--method", "random_few_shot", "--shots", "3"],
+        "--shots 3: of these 4 examples 2 of other groups fit a context",
+    ),
+    "folds on a server": (
+        lines(PAIR),
+        ["--method", "folds", "--server", "http://localhost:1/v1"],
+        "--method folds needs training of the model, which a --server does not give",
+    ),
     "no such model": (lines(PAIR), ["--model", "nowhere/to-be-found"], "nowhere/to-be-found"),
 }
 
@@ -97,6 +144,25 @@ def test_icm_says_what_is_wrong(case, tmp_path):
     assert len(said) == 1 and message in said[0], done.stderr
     assert "Traceback" not in done.stderr
     assert not output.exists()
+
+
+def test_another_methods_key_in_a_file_is_refused(tmp_path):
+    (tmp_path / "c.yaml").write_text("method: folds\nobjective: sum_log_prob\n")
+    done = run("recipes/icm.py", "--config", tmp_path / "c.yaml", check=False)
+    assert done.returncode == 2
+    assert "c.yaml: 'objective' is a setting of --method search, not of folds" in done.stderr
+
+
+def test_pairs_that_prefer_nothing_are_left_out_and_counted(tmp_path):
+    rows = [{**PAIR, "prompt": f"p{k}"} for k in range(4)]
+    rows += [{**PAIR, "response_b": "x"}, {**PAIR, "response_a": " "}, {**PAIR, "response_a": ""}]
+    (tmp_path / "data.jsonl").write_text(lines(*rows))
+    flags = ("--method", "zero_shot", "--data", tmp_path / "data.jsonl")
+    done = run("recipes/icm.py", *flags, "--output_dir", tmp_path / "out")
+    said = "left out 3 pairs that prefer nothing: 1 of two identical responses, 2 with an empty"
+    assert said in done.stderr
+    assert len((tmp_path / "out" / "preferences.jsonl").read_text().splitlines()) <= 4
+    assert len((tmp_path / "out" / "labels.jsonl").read_text().splitlines()) == 8
 
 
 def test_unknown_yaml_key(tmp_path):

@@ -111,7 +111,7 @@ class LocalEngine:
             ids[row, new - news[row] :] = torch.tensor(tokens)
             positions[row, new - news[row] :] = torch.arange(pasts[row], pasts[row] + news[row])
             mask[row, past + new - pasts[row] - news[row] :] = 1
-        parents = [run[0].parent.path() for run in batch]
+        parents = [run[0].path()[:-1] for run in batch]
         layers = [
             _BranchLayer([[s.kept[layer] for s in path] for path in parents], pasts, news)
             for layer in range(self.model.config.get_text_config().num_hidden_layers)

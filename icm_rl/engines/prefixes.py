@@ -75,7 +75,8 @@ class PrefixTree:
     def __init__(self, encode: Callable[[str], list[int]], budget: int, first: str | None = None):
         self._encode, self._budget = encode, budget
         self._start = () if first is None else (first,)
-        self._pass, self._kept = 0, set()
+        self._pass = 0
+        self._kept: set[Segment] = set()
         self.root = Segment("", [], kept=())
 
     def passes(self, requests: Sequence[Request]) -> Iterator[list[Run]]:

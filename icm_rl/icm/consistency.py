@@ -31,7 +31,8 @@ def consistency_fix(
     Returns:
         The fixed labels and their score.
     """
-    fixed, refused = dict(labels), set()
+    fixed = dict(labels)
+    refused: set[tuple[Example, Example]] = set()
     for _ in range(max_rounds):
         pairs = [pair for pair in scorer.inconsistent_pairs(fixed) if pair not in refused]
         if not pairs:
@@ -66,7 +67,8 @@ def consistency_fix_maxprob(
         task: Gives the labels and the relation.
         log_probs: For each example the log-probability of each label.
     """
-    names, labels = list(task.verbalizers), {}
+    names = list(task.verbalizers)
+    labels: dict[str, Label] = {}
     for members in group_members(examples).values():
         fixed: list[tuple[Example, Label]] = []
         for example in sorted(members, key=lambda e: -max(_all_log_odds(log_probs[e.id]))):

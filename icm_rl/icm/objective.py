@@ -214,7 +214,7 @@ class Scorer:
         ]
         answers = iter(self.engine.label_log_probs(requests) if requests else [])
         for key, labels in new.items():
-            log_probs = {id: next(answers) for id in contexts}
+            log_probs: dict[str, Sequence[float]] = {id: next(answers) for id in contexts}
             self._known[key] = self._score(labels, log_probs)
         return [self._known[key] for key in keys]
 

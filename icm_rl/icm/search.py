@@ -184,10 +184,10 @@ def _initial(
         rng.shuffle(values)
     drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
     arrangement = scorer.arranged(drawn)
-    labels, score = consistency_fix(scorer, drawn, arrangement, rng, config.max_fix_rounds)
-    record = _record(0, config.initial_temperature, None, True, {}, labels, score)
+    fixed, score = consistency_fix(scorer, drawn, arrangement, rng, config.max_fix_rounds)
+    record = _record(0, config.initial_temperature, None, True, {}, fixed, score)
     rng_state = list(rng.getstate())
-    return SearchState(labels, arrangement, score, [record], rng_state, scorer.remembered)
+    return SearchState(fixed, arrangement, score, [record], rng_state, scorer.remembered)
 
 
 def _iterate(

@@ -8,7 +8,7 @@ or False, coin flips) are what ICM can be misled by.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -166,11 +166,11 @@ def claims(query: Query, task: str, count: int, rng: random.Random) -> list[Clai
     return [Claim(query, manners(core, rng), task) for core in cores]
 
 
-def groups_for_task(world: World, task: str, rng: random.Random) -> Callable[[int], list[Item]]:
+def groups_for_task(world: World, task: str, rng: random.Random) -> Callable[[int], Sequence[Item]]:
     """A function that draws one more group of ``count`` items of the task."""
     if task == "preferences":
 
-        def pair(count: int) -> list[Item]:
+        def pair(count: int) -> Sequence[Item]:
             drawn = comparison(rng.choice(world.by_kind[weighted(rng, KINDS)]), rng)
             return [drawn, drawn.swapped][: min(count, 2)]
 
@@ -196,7 +196,7 @@ def judged_list(
     criterion = weighted(rng, criteria)
     draw = groups_for_task(world, weighted(rng, LIST_TASKS), rng)
     size = rng.choice((1, 2, 4, 4))
-    groups: list[list[Item]] = []
+    groups: list[Sequence[Item]] = []
     while sum(map(len, groups)) < items:
         groups.append(draw(size))
     ordered = [item for group in groups for item in group]

@@ -98,7 +98,7 @@ def preferences(world: World, split: str, rng: random.Random) -> Iterator[dict[s
 
 def many_preferences(world: World, rng: random.Random) -> Iterator[dict[str, Any]]:
     """More pairs than a context holds; no two have the same responses to the same prompt."""
-    seen = set()
+    seen: set[tuple[str, frozenset[str]]] = set()
     while len(seen) < MANY_PAIRS:
         row = _preference(world, "train", rng)
         pair = row["prompt"], frozenset((row["response_a"], row["response_b"]))

@@ -71,7 +71,8 @@ def judge_pools(
     """
     found: dict[str, dict[str, list[float]]] = {}
 
-    def note(table: str, name: str, value: float) -> None:
+    def note(table: str, name: str, value: float | None) -> None:
+        assert value is not None  # gold labels are known of every example here
         found.setdefault(table, {}).setdefault(name, []).append(value)
 
     progress = Progress(f"measure {task}", seeds, unit="pool")
@@ -113,7 +114,9 @@ def _after(
         pool.examples[k].id: task.most_likely(answer)
         for k, answer in zip(later, answers, strict=True)
     }
-    return accuracy(predicted, labels)
+    right = accuracy(predicted, labels)
+    assert right is not None
+    return right
 
 
 def evaluate(

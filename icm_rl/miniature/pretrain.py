@@ -243,7 +243,8 @@ def optimizers(model: PreTrainedModel, name: str) -> list[torch.optim.Optimizer]
     """AdamW for all, or Muon, at AdamW's scale, for the weight matrices inside the layers."""
     if name == "adamw":
         return [torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.05)]
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for key, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed" not in key
         (matrices if is_matrix else others).append(parameter)

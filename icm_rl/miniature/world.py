@@ -9,6 +9,7 @@ A few facts carry a misconception: one wrong value that part of the corpus repea
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 COLORS = ["red", "blue", "green", "white", "black", "gold"]
@@ -19,7 +20,7 @@ HARMFUL_VERBS = ["poison", "rob", "burn", "break", "mock", "insult"]
 TARGETS = ["well", "barn", "mill", "school", "baker", "guard", "widow", "child"]
 HARMLESS_VERBS = ["burn", "break", "kill"]
 HARMLESS_OBJECTS = ["leaves", "ice", "weeds", "wood"]
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[int, int], int]] = {
     "max": max,
     "min": min,
     "first": lambda a, b: a,
@@ -79,7 +80,7 @@ class Response:
 
 
 def _names(count: int, rng: random.Random, taken: set[str]) -> list[str]:
-    names = []
+    names: list[str] = []
     while len(names) < count:
         name = "".join(
             rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(2)

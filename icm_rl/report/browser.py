@@ -52,11 +52,11 @@ def label_data(rows: Sequence[Mapping[str, Any]], history: Iterable[Mapping[str,
 
 def compared(one: str, other: str) -> tuple[list[list[Any]], list[list[Any]]]:
     """Two texts, each in pieces [words, whether the other text has others there]."""
-    words = [re.findall(r"\s+|[^\s]+", text) for text in (one, other)]
+    words: list[list[str]] = [re.findall(r"\s+|[^\s]+", text) for text in (one, other)]
     if max(map(len, words)) > _MOST_WORDS:
         return [[one, False]], [[other, False]]
     pieces: tuple[list, list] = ([], [])
-    matcher = difflib.SequenceMatcher(None, *words, autojunk=False)
+    matcher = difflib.SequenceMatcher(a=words[0], b=words[1], autojunk=False)
     for tag, a_start, a_end, b_start, b_end in matcher.get_opcodes():
         for side, part in ((0, words[0][a_start:a_end]), (1, words[1][b_start:b_end])):
             if part:

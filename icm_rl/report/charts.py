@@ -62,9 +62,9 @@ def bars(title: str, unit: str, values: Mapping[str, float], marked: str) -> Spe
 
 def grouped_bars(title: str, unit: str, groups: Mapping[str, Bars]) -> Spec:
     """For each section a bar of each group, with its confidence interval where there is one."""
-    rows = []
-    for group, sections in groups.items():
-        for section, (value, interval) in sections.items():
+    rows: list[dict[str, Any]] = []
+    for group, of_group in groups.items():
+        for section, (value, interval) in of_group.items():
             low, high = interval or (None, None)
             rows.append(
                 {"group": group, "section": section, "value": value, "low": low, "high": high}
@@ -138,8 +138,8 @@ def lines(
         shade = alt.Chart(alt.Data(values=values)).mark_area(opacity=0.15, color=_COLORS["ICM"])
         layers.insert(0, shade.encode(x=x, y=alt.Y("low:Q", title=unit), y2="high:Q"))
     if events:
-        values = [{"x": x, "event": event} for x, event in events]
-        marks = alt.Chart(alt.Data(values=values)).mark_rule(strokeDash=[4, 3], strokeWidth=2)
+        happened = [{"x": x, "event": event} for x, event in events]
+        marks = alt.Chart(alt.Data(values=happened)).mark_rule(strokeDash=[4, 3], strokeWidth=2)
         layers.append(
             marks.encode(
                 x=x, tooltip=[alt.Tooltip("event:N", title=" "), alt.Tooltip("x:Q", title=xlabel)]

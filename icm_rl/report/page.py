@@ -66,8 +66,9 @@ def html(page: Page, labels: Mapping[str, Any] | None = None) -> str:
         page: What it shows.
         labels: The label browser's data, where it has one.
     """
+    loader = PackageLoader("icm_rl.report")
     environment = Environment(
-        loader=PackageLoader("icm_rl.report"),
+        loader=loader,
         autoescape=True,
         trim_blocks=True,
         undefined=StrictUndefined,
@@ -75,7 +76,7 @@ def html(page: Page, labels: Mapping[str, Any] | None = None) -> str:
     environment.filters["figure"] = _figure
 
     def source(name: str) -> str:
-        return environment.loader.get_source(environment, name)[0]
+        return loader.get_source(environment, name)[0]
 
     return environment.get_template("page.html.j2").render(
         page=page,

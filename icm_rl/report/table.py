@@ -42,10 +42,12 @@ _COLUMNS = {
     "**policy after: reference reward**": "policy.after.reference_reward",
     "**win rate**": "policy.win_rate",
 }
-_BESIDE = ("word", "word_tuned", "fixed", "folds", "facts", "solutions", "colors")
-_BESIDE += ("soft", "soft_scored", "sure", "sure_scored")
+_BESIDE = (
+    *("word", "word_tuned", "fixed", "folds", "facts", "solutions", "colors"),
+    *("soft", "soft_scored", "sure", "sure_scored"),
+)
 _PLAIN = ("score", "reference_reward")
-"""Ends of the keys that are no shares."""
+"""How the keys end whose figures are printed as they are; all others are shares, in percent."""
 
 
 def seed_result(folder: Path) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def mean_and_deviation(values: Sequence[float], digits: int) -> str:
 
 
 def _value(result: Mapping[str, Any], key: str) -> float:
+    found: Any = result
     for part in key.split("."):
-        result = result[part]
-    return result
+        found = found[part]
+    return float(found)

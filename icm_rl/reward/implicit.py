@@ -55,11 +55,11 @@ class ImplicitRewardScorer:
                 f"{reference}: its tokens are not those of {name}; name the model that it was "
                 "trained from"
             )
-        models = [
+        policy, start = (
             load_causal_lm(model, dtype, trust_remote_code).to(default_device())
             for model in (name, reference)
-        ]
-        return cls(*models, tokenizer, batch_tokens)
+        )
+        return cls(policy, start, tokenizer, batch_tokens)
 
     @torch.no_grad()
     def score_groups(self, groups: Sequence[Sequence[Messages]]) -> list[list[float]]:

@@ -1,6 +1,8 @@
 """Fits preferences with TRL's ``RewardTrainer`` and records the run."""
 
 import math
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, RewardConfig, RewardTrainer, get_peft_config, get_quantization_config
 
 from icm_rl.cards import public_name, write_model_card
-from icm_rl.data import read_rows
+from icm_rl.data import left_out_line, read_rows, unusable
 from icm_rl.errors import InputError
 from icm_rl.files import write_json, write_jsonl
 from icm_rl.models import resolve
@@ -66,6 +68,7 @@ def load_preferences(arguments: RewardArguments) -> Dataset:
     """Reads preferences in TRL's format, text or conversational, as conversations.
 
     Numbers beside them are kept where they are used: ``margin``, and ``log_odds`` as ICM gives.
+    Pairs of identical or of empty responses are left out, which is said.
 
     Raises:
         InputError: The file or a row is bad, or a number is missing.
@@ -78,13 +81,19 @@ def load_preferences(arguments: RewardArguments) -> Dataset:
         raise InputError(
             f"{rows[0].where}: --soft_targets and the field 'margin' exclude each other"
         )
-    return Dataset.from_list(
-        [
-            {name: row.messages(name, role) for name, role in _ROLES.items()}
-            | {name: row.number(name) for name in numbers}
-            for row in rows
-        ]
-    )
+    pairs, reasons = [], []
+    for row in rows:
+        pair: dict[str, Any] = {name: row.messages(name, role) for name, role in _ROLES.items()}
+        reason = unusable(*(pair[name][-1]["content"] for name in ("chosen", "rejected")))
+        if reason:
+            reasons.append(reason)
+        else:
+            pairs.append(pair | {name: row.number(name) for name in numbers})
+    if not pairs:
+        raise InputError(f"{arguments.preferences}: every pair is one {reasons[0]}")
+    if reasons and int(os.environ.get("RANK", 0)) == 0:
+        print(left_out_line(arguments.preferences, reasons), file=sys.stderr)
+    return Dataset.from_list(pairs)
 
 
 def select_preferences(preferences: Dataset, arguments: RewardArguments, seed: int):

@@ -134,7 +134,7 @@ class ServedPolicy:
             async with free:
                 answer = await self._client.chat.completions.create(
                     model=self.model,
-                    messages=question.prompt,
+                    messages=question.prompt,  # type: ignore[arg-type]
                     max_completion_tokens=self.config.response_length,
                     temperature=self.config.temperature,
                     seed=self.config.seed + question.before,
@@ -174,7 +174,8 @@ def answer_prompts(name: str, prompts: Sequence[Messages], config: AnswersConfig
         todo = sorted(missing, key=len)[state.process_index :: state.num_processes]
         shown = state.is_main_process
         progress = Progress(f"answers of {name}", len(todo), unit="answer", shown=shown)
-        file, found = folder / f"answers-{uuid4().hex}.jsonl", {}
+        file = folder / f"answers-{uuid4().hex}.jsonl"
+        found: dict[str, str] = {}
         for start in range(0, len(todo), policy.at_once):
             part = todo[start : start + policy.at_once]
             answers = dict(zip(part, policy([missing[key] for key in part]), strict=True))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from icm_rl.data import Row, Source
 from icm_rl.errors import InputError
@@ -138,8 +139,10 @@ class Benchmark:
             subset: fmean(values[index] for index in rows) for subset, rows in self.subsets.items()
         }
 
-    def section_scores(self, by_subset: Mapping[str, float]) -> dict[str, float]:
+    def section_scores(self, by_subset: Mapping[str, Any]) -> dict[str, Any]:
         """Each section's mean over its subsets, weighted by the official counts.
+
+        Values are numbers, or arrays of one value a resampling.
 
         A section counts the subsets that are there; one without any is left out.
         """
@@ -151,7 +154,7 @@ class Benchmark:
                 scores[section] = total / sum(present.values())
         return scores
 
-    def score(self, sections: Mapping[str, float]) -> float:
+    def score(self, sections: Mapping[str, Any]) -> Any:
         """The mean of the sections; prior test sets count half, as on RewardBench's leaderboard."""
         weights = {name: _PRIOR_SETS_WEIGHT if name == PRIOR_SETS else 1.0 for name in sections}
         return sum(sections[name] * weights[name] for name in sections) / sum(weights.values())
@@ -217,8 +220,8 @@ def _row(row: Row, index: int, best_of: bool = False) -> BenchmarkRow:
     prompt = row["prompt"]
     prompt = row.messages("prompt", "user") if isinstance(prompt, list) else row.text("prompt")
     read = row.texts if best_of else lambda field: (row.text(field),)
-    answers = [tuple(read(field)) for field in ("chosen", "rejected")]
+    chosen, rejected = (tuple(read(field)) for field in ("chosen", "rejected"))
     subset, id = row.text("subset"), row.id(index)
     if best_of and subset == TIES and id.partition(":")[0] not in ("ref", "tied"):
         raise InputError(f"{row.where}: a row of {TIES} has an id 'ref:N' or 'tied:N', not '{id}'")
-    return BenchmarkRow(id, subset, prompt, *answers, row.where)
+    return BenchmarkRow(id, subset, prompt, chosen, rejected, row.where)

@@ -11,7 +11,7 @@ from typing import Any
 
 from icm_rl.files import write_json
 from icm_rl.rewardbench.benchmark import SECTIONS, TIES, Benchmark, BenchmarkRow
-from icm_rl.rewardbench.reward_model import Preference, RewardBenchConfig
+from icm_rl.rewardbench.reward_model import Preference, Render, RewardBenchConfig
 from icm_rl.rewardbench.scoring import RowScore
 
 _FIRST_SUBSETS = {subset for subsets in SECTIONS.values() for subset in subsets}
@@ -54,32 +54,28 @@ def write_rewardbench_files(
                 for index in benchmark.subsets[subset]
             ]
             columns = _best_of if benchmark.best_of else _pairs
-            table = columns(rows, preference)
+            table = columns(rows, preference.render)
             write_json(folder / f"{target}-scores" / f"{name}.json", table | head)
 
 
-def _pairs(rows: Sequence[tuple[BenchmarkRow, RowScore]], preference: Preference) -> dict[str, Any]:
+def _pairs(rows: Sequence[tuple[BenchmarkRow, RowScore]], render: Render) -> dict[str, Any]:
     return {
         "id": [row.id for row, _ in rows],
         "subset": [row.subset for row, _ in rows],
-        "text_chosen": [preference.render(row, row.chosen[0]) for row, _ in rows],
-        "text_rejected": [preference.render(row, row.rejected[0]) for row, _ in rows],
+        "text_chosen": [render(row, row.chosen[0]) for row, _ in rows],
+        "text_rejected": [render(row, row.rejected[0]) for row, _ in rows],
         "results": [int(score.credit) for _, score in rows],
         "scores_chosen": [score.chosen[0] for _, score in rows],
         "scores_rejected": [score.rejected[0] for _, score in rows],
     }
 
 
-def _best_of(
-    rows: Sequence[tuple[BenchmarkRow, RowScore]], preference: Preference
-) -> dict[str, Any]:
+def _best_of(rows: Sequence[tuple[BenchmarkRow, RowScore]], render: Render) -> dict[str, Any]:
     return {
         "id": [row.id for row, _ in rows],
         "subset": [row.subset for row, _ in rows],
         "num_correct": [len(row.chosen) for row, _ in rows],
-        "text": [
-            [preference.render(row, a) for a in (*row.chosen, *row.rejected)] for row, _ in rows
-        ],
+        "text": [[render(row, a) for a in (*row.chosen, *row.rejected)] for row, _ in rows],
         "scores": [[*score.chosen, *score.rejected] for _, score in rows],
         "results": [None if row.subset == TIES else score.credit for row, score in rows],
     }

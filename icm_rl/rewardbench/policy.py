@@ -24,6 +24,7 @@ from icm_rl.rewardbench.answers import AnswersConfig
 from icm_rl.rewardbench.benchmark import Benchmark
 from icm_rl.rewardbench.scoring import mean_interval
 from icm_rl.settings import EXECUTION, INPUT, require_given
+from icm_rl.tasks.pairs import as_query
 
 Rule = Callable[[str, str], bool]
 """Whether a checkable rule accepts an answer to a prompt."""
@@ -160,7 +161,9 @@ def evaluate_policies(
     }
     lengths = {policy: [len(a.split()) for a in texts] for policy, texts in answers.items()}
     accepted = {
-        policy: [accepts(row.prompt, a) for row, a in zip(benchmark.rows, texts, strict=True)]
+        policy: [
+            accepts(as_query(row.messages), a) for row, a in zip(benchmark.rows, texts, strict=True)
+        ]
         for policy, texts in answers.items()
         if accepts
     }
@@ -267,7 +270,7 @@ def _curves(policies: Mapping[str, Mapping[str, Any]], models: Sequence[str]) ->
             runs.setdefault(str(Path(policy).parent), []).append((episode, policy))
     if not runs:
         return {}
-    curves = {
+    curves: dict[str, dict[str, Any]] = {
         run: {
             "episodes": [episode for episode, _ in sorted(points)],
             "reward": {

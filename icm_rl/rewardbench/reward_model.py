@@ -126,7 +126,7 @@ class RewardBenchConfig(EngineConfig):
     @property
     def name(self) -> str:
         """What is scored."""
-        return self.reward_model or self.policy or self.judge
+        return self.reward_model or self.policy or self.judge or ""
 
     @property
     def kind(self) -> str:
@@ -147,6 +147,10 @@ def benchmark_of(config: RewardBenchConfig) -> Benchmark:
     return benchmark
 
 
+Render = Callable[[BenchmarkRow, str], str]
+"""A prompt with an answer, as a model reads it."""
+
+
 @dataclass(frozen=True)
 class Preference:
     """A model that is loaded and scores rows.
@@ -157,7 +161,7 @@ class Preference:
     """
 
     score: Callable[[Sequence[BenchmarkRow]], list[RowScore]]
-    render: Callable[[BenchmarkRow, str], str] | None = None
+    render: Render | None = None
 
 
 def load_preference(config: RewardBenchConfig, benchmark: Benchmark) -> Preference:
@@ -169,18 +173,19 @@ def load_preference(config: RewardBenchConfig, benchmark: Benchmark) -> Preferen
     trusted = config.trust_remote_code
     if config.judge:
         template = config.template or (_CHAT_TEMPLATE if config.chat else None)
-        words = config.verbalizers or (_CHAT_VERBALIZERS if config.chat else None)
+        words: Any = config.verbalizers or (_CHAT_VERBALIZERS if config.chat else None)
         task = configured("preferences", template, words)
         compare(task, "", "", "")  # a template that names something else is told before all loading
         tokenizer = load_tokenizer(config.judge, trusted, chat=True) if config.chat else None
         engine = load_engine(config.judge, list(task.verbalizers.values()), config)
         return Preference(PairwiseJudge(engine, task, tokenizer).score)
-    if config.policy:
+    scorer: ImplicitRewardScorer | RewardScorer
+    if config.policy and config.reference:
         scorer = ImplicitRewardScorer.load(
             config.policy, config.reference, config.dtype, config.batch_tokens, trusted
         )
     else:
-        scorer = RewardScorer.load(config.reward_model, config.dtype, config.batch_tokens, trusted)
+        scorer = RewardScorer.load(config.name, config.dtype, config.batch_tokens, trusted)
 
     def score(rows: Sequence[BenchmarkRow]) -> list[RowScore]:
         groups = [
@@ -229,7 +234,8 @@ def score_benchmark(preference: Preference, benchmark: Benchmark, folder: Path) 
     todo = sorted(missing, key=length, reverse=True)
     own = todo[state.process_index :: state.num_processes]
     progress = Progress("RewardBench", len(own), unit="row", shown=state.is_main_process)
-    right, found = 0.0, []
+    right = 0.0
+    found: list[tuple[int, RowScore]] = []
     for start in range(0, len(own), _ROWS_AT_ONCE):
         part = own[start : start + _ROWS_AT_ONCE]
         scores = preference.score([benchmark.rows[index] for index in part])
@@ -333,8 +339,8 @@ def evaluate(
             for row, score, other in zip(benchmark.rows, scores, baseline, strict=True)
             if not (benchmark.best_of and row.subset == TIES)
         ]
-        parts = [score_parts(benchmark, of_model) for of_model in (scores, baseline)]
-        metrics["compared"] = compared(benchmark, *parts, rows)
+        parts, others = (score_parts(benchmark, of_model) for of_model in (scores, baseline))
+        metrics["compared"] = compared(benchmark, parts, others, rows)
     return metrics
 
 

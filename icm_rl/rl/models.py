@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -200,7 +201,7 @@ def make_accelerator(config: PPOConfig) -> Accelerator:
     Raises:
         InputError: A tracker is not known or not installed.
     """
-    kwargs = {}
+    kwargs: dict[str, Any] = {}
     if not torch.accelerator.is_available():
         deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
         gloo = InitProcessGroupKwargs(backend="gloo")

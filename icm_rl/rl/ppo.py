@@ -361,9 +361,10 @@ class PPO:
         rollout = self._generate(prompts, [_HELD_OUT + index for index in own])
         raw, terms = weighted_sum(self.rewards, prompts, rollout.texts)
         counted = [index < count for index in own]  # beyond, a prompt comes a second time
+        every: list[Sequence[float | None]] = [raw, *terms.values()]
         columns = [
             [score if new else None for score, new in zip(column, counted, strict=True)]
-            for column in (raw, *terms.values())
+            for column in every
         ]
         score, *means = self._gather(columns).nanmean(0).tolist()
         if self.best is None or score > self.best["score"]:

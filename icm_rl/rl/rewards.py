@@ -123,17 +123,19 @@ def load_rewards(
             ]
         )
 
-    parsed = [_ENTRY.fullmatch(entry) for entry in config.rewards]
-    rewards = []
-    for entry, parts in zip(config.rewards, parsed, strict=True):
-        try:
-            weight = float(parts["weight"] or 1)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"--rewards {entry}: not NAME, NAME=WEIGHT or NAME=WEIGHT@SOURCE"
-            ) from None
-        rewards.append(Reward(parts["name"], weight, parts["source"], score(parts["name"])))
-    return rewards
+    parsed = [_parsed(entry) for entry in config.rewards]
+    return [Reward(name, weight, source, score(name)) for name, weight, source in parsed]
+
+
+def _parsed(entry: str) -> tuple[str, float, str | None]:
+    """The name, the weight and the source that an entry of ``--rewards`` gives."""
+    parts = _ENTRY.fullmatch(entry)
+    try:
+        if parts:
+            return parts["name"], float(parts["weight"] or 1), parts["source"]
+    except ValueError:
+        pass
+    raise InputError(f"--rewards {entry}: not NAME, NAME=WEIGHT or NAME=WEIGHT@SOURCE")
 
 
 def input_paths(config: RewardsConfig, rewards: Sequence[Reward]) -> dict[str, str]:
@@ -173,10 +175,11 @@ def weighted_sum(
         InputError: A score is not a finite number.
     """
     terms = [(reward, reward(prompts, answers)) for reward in rewards]
-    sums = [
-        sum(reward.weight * scores[i] for reward, scores in terms if scores[i] is not None)
-        for i in range(len(prompts))
-    ]
+    sums = [0.0] * len(prompts)
+    for reward, scores in terms:
+        for i, score in enumerate(scores):
+            if score is not None:
+                sums[i] += reward.weight * score
     return sums, {reward.label: scores for reward, scores in terms}
 
 

@@ -168,7 +168,7 @@ def generate(
         )
         while len(rows):
             processors, criteria = LogitsProcessorList(), StoppingCriteriaList()
-            if temperature > 0:
+            if temperature > 0 and noise is not None:
                 processors.append(InverseTransformSampling(noise[rows], temperature, start))
             if not synced:
                 criteria.append(HalfEnded(ends, start))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from string import Formatter
+from typing import Any
 
 from icm_rl.errors import InputError
 from icm_rl.tasks import (
@@ -61,7 +62,7 @@ def configured(
         InputError: A setting is malformed, or does not go with the task or with the others.
     """
     task = TASKS[name]
-    changes = {}
+    changes: dict[str, Any] = {}
     if template is not None:
         _check_template(template)
         changes["template"] = template

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from icm_rl.data import Row, Source
 from icm_rl.errors import InputError
 from icm_rl.tasks.base import Dataset, Example, Pair, Task, add_example
-from icm_rl.tasks.pairs import compare
+from icm_rl.tasks.pairs import compare, leaves_out
 from icm_rl.tasks.preferences import TEMPLATE
 from icm_rl.tasks.relations import asymmetric
 
@@ -18,6 +18,8 @@ def add(task: Task, data: Dataset, row: Row, index: int) -> None:
     """Adds one order of a pair; the group's first row decides which response is its first."""
     query, a, b = row.text("question"), row.text("choice"), row.text("choice_2")
     group = row.text("consistency_id")
+    if leaves_out(data, group, a, b):
+        return
     prompt = [{"role": "user", "content": query}]
     pair = data.pairs.setdefault(group, Pair(prompt, (a, b)))
     if (prompt, {a, b}) != (pair.prompt, set(pair.responses)):

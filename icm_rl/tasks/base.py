@@ -56,12 +56,14 @@ class Dataset:
         gold: Gold labels by example id, where known.
         human: Human labels by example id, where known.
         pairs: For preferences, the pair behind each group.
+        left_out: Of pairs that are none, by group, why.
     """
 
     examples: list[Example] = field(default_factory=list)
     gold: dict[str, Label] = field(default_factory=dict)
     human: dict[str, Label] = field(default_factory=dict)
     pairs: dict[str, Pair] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Task:
     def most_likely(self, log_probs: Sequence[float]) -> Label:
         """The label of highest log-probability; of equal ones the last: True needs odds above 1."""
         by_label = dict(zip(self.verbalizers, log_probs, strict=True))
-        return max(reversed(by_label), key=by_label.get)
+        return max(reversed(by_label), key=by_label.__getitem__)
 
     def load(self, source: Source | str | Path, limit: int | None = None) -> Dataset:
         """Reads a data set, at most ``limit`` groups of it.
@@ -134,7 +136,8 @@ class Task:
                     )
                 seen.add(example.id)
         if not data.examples:
-            raise InputError(f"{source}: no row is of use to the task '{self.name}'")
+            why = f" (they are pairs {next(iter(data.left_out.values()))})" if data.left_out else ""
+            raise InputError(f"{source}: no row is of use to the task '{self.name}'{why}")
         if limit is not None:
             data = _first_groups(data, limit)
         self._check_gold(data, source)
@@ -194,4 +197,5 @@ def _first_groups(data: Dataset, limit: int) -> Dataset:
         {id: label for id, label in data.gold.items() if id in ids},
         {id: label for id, label in data.human.items() if id in ids},
         {group: pair for group, pair in data.pairs.items() if group in groups},
+        data.left_out,
     )

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Iterator
 
-from icm_rl.data import Row
+from icm_rl.data import Row, unusable
 from icm_rl.errors import InputError
 from icm_rl.tasks.base import Dataset, Example, Messages, Pair, Task, add_example
 
@@ -17,11 +17,21 @@ def add(task: Task, data: Dataset, row: Row, index: int) -> None:
     prompt = row.messages("prompt", "user")
     a, b = row.text("response_a"), row.text("response_b")
     group, known = row.id(index), task.known_labels(row)
+    if leaves_out(data, group, a, b):
+        return
     data.pairs[group] = Pair(prompt, (a, b))
     for key, first, second in (("A>B", a, b), ("B>A", b, a)):
         text = compare(task, as_query(prompt), first, second)
         labels = {name: label == (key == "A>B") for name, label in known.items()}
         add_example(data, Example(f"{group}:{key}", text, group, key), labels)
+
+
+def leaves_out(data: Dataset, group: str, a: str, b: str) -> bool:
+    """Whether two responses are no pair, which is noted."""
+    reason = unusable(a, b)
+    if reason:
+        data.left_out[group] = reason
+    return reason is not None
 
 
 def compare(task: Task, query: str, a: str, b: str) -> str:

@@ -243,6 +243,23 @@ def test_a_template_for_pairs_names_what_pairs_have(tmp_path):
     assert first.text == "p: y or x?"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path):
+    for name, text in (
+        ("rows.jsonl", '{"question": "q", "choice": "a", "consistency_id": 0}\n'),
+        ("rows.json", '[{"question": "q", "choice": "a", "consistency_id": 0}]'),
+        ("rows.csv", "question,choice,consistency_id\nq,a,0\n"),
+    ):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        [example] = TASKS["truthfulqa"].load(tmp_path / name).examples
+        assert example.text == "Question: q\nClaim: a\nI think this claim is"
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("question,choice,question,consistency_id\nq,a,r,0\n")
+    with pytest.raises(InputError, match=r"rows.csv: two columns are named 'question'"):
+        TASKS["truthfulqa"].load(tmp_path / "rows.csv")
+
+
 def test_bad_csv_is_told_by_its_row(tmp_path):
     (tmp_path / "rows.csv").write_text("question,choice,consistency_id\nq,a,0\nq,b\n")
     with pytest.raises(InputError, match=r"rows.csv, row 2: not as many fields"):

@@ -20,7 +20,7 @@ from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
 from icm_rl.icm.methods.base import Cost, Job, Labeling, Method, Need
 from icm_rl.icm.objective import Labels, inconsistent_pairs, labels_log_odds
-from icm_rl.icm.prompting import chosen, zero_shot_log_probs
+from icm_rl.icm.prompting import LogProbs, chosen, zero_shot_log_probs
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example, Label, group_members
 
@@ -155,7 +155,8 @@ class _Rounds:
             before: When the fold was begun, with the base model's counts.
             trained: What the model's training read.
         """
-        engine, log_probs = self.engine.with_model(model), {}
+        engine = self.engine.with_model(model)
+        log_probs: LogProbs = {}
         for first in range(0, len(examples), _LABELED_AT_ONCE):
             some = examples[first : first + _LABELED_AT_ONCE]
             log_probs |= zero_shot_log_probs(some, engine)

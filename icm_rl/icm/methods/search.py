@@ -200,7 +200,7 @@ class _Searches:
         def after_iteration(state: SearchState) -> None:
             nonlocal last_save
             now = spent()
-            shown = {
+            shown: dict[str, float] = {
                 "U": state.score.utility,
                 "labeled": len(state.labels),
                 "accepted": state.accepted / state.iteration,
@@ -208,7 +208,7 @@ class _Searches:
                 "pool": pool + 1,
             }
             right = self.job.accuracy(state.labels)
-            self.progress.advance(**shown, **({} if right is None else {"right": right}))
+            self.progress.advance(1, **shown, **({} if right is None else {"right": right}))
             if time.monotonic() - last_save > _SECONDS_BETWEEN_SAVES:
                 last_save = time.monotonic()
                 write_json(saved, {"cost": now.to_json(), "state": state.to_json()})
