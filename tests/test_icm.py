@@ -152,6 +152,55 @@ def test_two_processes_share_out_the_folds_and_agree(by_folds, data, tmp_path):
         assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-2)
 
 
+OWN = """
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
+
+from icm_rl.icm.methods import Job, Labeling, Method
+from icm_rl.icm.prompting import zero_shot_log_probs
+
+
+@dataclass
+class Bold(Method):
+    name: ClassVar[str] = "bold"
+    summary: ClassVar[str] = "by boldness <b>alone</b>"
+
+    boldness: Annotated[float, Ge(0)] = field(default=1.0, metadata={"help": "How bold it is."})
+
+    def label(self, job: Job) -> Labeling:
+        with job.metered() as spent:
+            answers = zero_shot_log_probs(job.examples, job.engine)
+        odds = {id: true - false for id, (true, false) in answers.items()}
+        labels = {e.id: (odds[e.id] > 0) == (e.key == "A>B") for e in job.examples}
+        return Labeling(labels, {id: self.boldness * abs(x) for id, x in odds.items()}, spent[0])
+"""
+
+
+def test_a_method_of_the_users_own(data, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    method = ("--method", f"{tmp_path / 'own.py'}:Bold")
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 8, "--output_dir")
+    told = run("recipes/icm.py", *method, "--help").stdout
+    assert "--boldness" in told and "How bold it is." in told and "--restarts" not in told
+    run("recipes/icm.py", *method, *flags, tmp_path / "out", "--boldness", 3)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["method"] == "bold" and metrics["computed_tokens"] > 0
+    card = (tmp_path / "out" / "dataset" / "README.md").read_text()
+    assert "by a base model, by boldness <b>alone</b>" in card and "boldness: 3.0" in card
+    assert len(rows(tmp_path / "out" / "labels.jsonl")) == 16
+    for flag, message in (
+        (("--restarts", 2), "--restarts is a setting of --method search, not of bold; drop it"),
+        (("--folds", 2), "--folds is a setting of --method folds, not of bold; drop it"),
+        (("--boldness", -1), "--boldness is -1.0; give 0 or more"),
+    ):
+        done = run("recipes/icm.py", *method, *flags, tmp_path / "no", *flag, check=False)
+        assert done.returncode == 2 and done.stderr == f"error: {message}\n"
+    done = run("recipes/icm.py", "--method", f"{tmp_path / 'own.py'}:OWN", check=False)
+    assert "defines no function 'OWN'" in done.stderr
+
+
 def test_icm_with_four_labels(data, tmp_path):
     config = "recipes/configs/miniature/colors.yaml"
     flags = ("--data", data / "colors.jsonl", "--output_dir", tmp_path)

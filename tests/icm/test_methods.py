@@ -1,0 +1,146 @@
+"""The seam between a data set and a way to label it, and the methods that ask once."""
+
+from collections import Counter
+from itertools import chain
+from statistics import fmean
+
+import pytest
+
+from icm_rl.engines import LocalEngine, Request
+from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.labeling import prepared
+from icm_rl.icm.methods import METHODS, Job, Need, load_method
+from icm_rl.icm.methods.random_few_shot import RandomFewShot, random_shots
+from icm_rl.icm.methods.search import Search
+from icm_rl.icm.methods.zero_shot import ZeroShot
+from icm_rl.icm.objective import log_odds
+from icm_rl.settings import identity, inputs
+from icm_rl.tasks import TASKS, Dataset, Example
+
+TASK = TASKS["preferences"]
+
+
+@pytest.fixture
+def job(preferences, engine, tmp_path) -> Job:
+    return Job(preferences.examples[:40], TASK, engine, 3, tmp_path)
+
+
+def by_hand(job: Job, example: Example, shots) -> tuple[float, ...]:
+    """The answer to one example by itself, on an engine of its own."""
+    engine = LocalEngine(job.engine.model, job.engine.tokenizer, list(TASK.verbalizers.values()))
+    shown = chain.from_iterable(TASK.demonstration(other, label) for other, label in shots)
+    [answer] = engine.label_log_probs([Request(tuple(shown), example.text)])
+    return answer
+
+
+@pytest.mark.parametrize("consistency", [True, False])
+def test_zero_shot_labels_each_by_itself(job, consistency):
+    found = ZeroShot(consistency=consistency).label(job)
+    answers = {e.id: by_hand(job, e, []) for e in job.examples}
+    index = {label: k for k, label in enumerate(TASK.verbalizers)}
+    for id, answer in answers.items():
+        expected = log_odds(answer, index[found.labels[id]])
+        assert found.log_odds[id] == pytest.approx(expected, abs=1e-3)
+    if consistency:  # of the two orders of a pair the more confident decides
+        for a, b in zip(job.examples[::2], job.examples[1::2], strict=True):
+            sure = max((a, b), key=lambda e: abs(answers[e.id][0] - answers[e.id][1]))
+            assert found.labels[sure.id] == TASK.most_likely(answers[sure.id])
+            assert found.labels[a.id] != found.labels[b.id]
+    else:
+        assert found.labels == {id: TASK.most_likely(answer) for id, answer in answers.items()}
+    assert found.cost.computed_tokens > 0 and found.cost.trained_tokens == 0
+    assert [record["labeled"] for record in found.history] == [40]
+
+
+def test_what_was_answered_is_not_asked_again(job, monkeypatch):
+    monkeypatch.setattr("icm_rl.icm.methods.answers._ASKED_AT_ONCE", 16)
+    first = ZeroShot().label(job)
+    saved = sorted((job.folder / "answers").glob("*.json"))
+    assert len(saved) == 3
+    saved[1].unlink()
+    before = job.engine.prompt_tokens
+    again = ZeroShot().label(job)
+    asked = job.engine.prompt_tokens - before
+    one = sum(job.engine.count_tokens(e.text) + 1 for e in job.examples[16:32])
+    assert asked == one
+    assert again.labels == first.labels and again.log_odds == first.log_odds
+
+
+def test_random_shots_are_of_other_groups_and_balanced(job):
+    drawn = []
+    for example in job.examples[:8]:
+        shots = random_shots(job, example, 2, 9, 0)
+        others = [other for other, _ in shots]
+        assert len({e.id for e in others}) == 9
+        assert all(e.group != example.group for e in others)
+        assert sorted(Counter(label for _, label in shots).values()) == [4, 5]
+        drawn.append([(e.id, label) for e, label in shots])
+        assert shots == random_shots(job, example, 2, 9, 0)
+        assert shots != random_shots(job, example, 2, 9, 1)
+    assert len({tuple(one) for one in drawn}) == 8
+
+
+def test_random_few_shot_is_the_mean_over_its_contexts(job):
+    found = RandomFewShot(shots=5, draws=2, consistency=False).label(job)
+    index = {label: k for k, label in enumerate(TASK.verbalizers)}
+    for example in job.examples[:6]:
+        answers = [by_hand(job, example, random_shots(job, example, 2, 5, k)) for k in range(2)]
+        mean = [fmean(values) for values in zip(*answers, strict=True)]
+        label = found.labels[example.id]
+        assert label == TASK.most_likely(mean)
+        assert found.log_odds[example.id] == pytest.approx(log_odds(mean, index[label]), abs=1e-3)
+
+
+def test_by_default_as_many_shots_as_fit_at_most_32(preferences, engine, tmp_path):
+    few = Job(preferences.examples[:10], TASK, engine, 0, tmp_path)
+    assert RandomFewShot()._count(few) == 8  # all of other groups
+    many = Job(preferences.examples[:200], TASK, engine, 0, tmp_path)
+    assert RandomFewShot()._count(many) == 32
+    short = LocalEngine(engine.model, engine.tokenizer, list(TASK.verbalizers.values()))
+    short.context_length = 400
+    tokens = [
+        max(
+            sum(map(engine.count_tokens, TASK.demonstration(e, label)))
+            for label in TASK.verbalizers
+        )
+        for e in preferences.examples[:200]
+    ]
+    fit = max(k for k in range(1, 200) if sum(sorted(tokens)[-k:]) <= 399)
+    tight = Job(preferences.examples[:200], TASK, short, 0, tmp_path)
+    assert RandomFewShot()._count(tight) == fit - 1
+
+
+def test_gold_labels_reach_a_method_only_where_it_says_so(preferences, engine, tmp_path):
+    config = IcmConfig(output_dir=str(tmp_path))
+    data = Dataset(preferences.examples[:16], preferences.gold)
+    assert prepared(data, engine, config, Search()).gold == {}
+    golden = Search(initial_labels="golden")
+    assert golden.needs == {Need.CONTEXTS, Need.GOLD}
+    assert prepared(data, engine, config, golden).gold == preferences.gold
+
+
+def test_methods_say_what_they_need():
+    needs = {name: method().needs for name, method in METHODS.items()}
+    assert needs["search"] == needs["random_few_shot"] == {Need.CONTEXTS}
+    assert needs["folds"] == {Need.TRAINING} and not needs["zero_shot"]
+    assert Search(iterative=True).needs == {Need.CONTEXTS, Need.TRAINING}
+
+
+def test_folds_do_not_care_for_the_context(preferences, engine, tmp_path):
+    short = LocalEngine(engine.model, engine.tokenizer, list(TASK.verbalizers.values()))
+    short.context_length = 20
+    job = Job(preferences.examples[:16], TASK, short, 0, tmp_path)
+    load_method("folds")().check(job)
+    load_method("zero_shot")().check(job)
+    with pytest.raises(Exception, match="the context holds 19"):
+        Search().check(job)
+
+
+def test_what_decides_a_result_is_said_at_the_field():
+    config, changed = IcmConfig(), IcmConfig()
+    changed.cache_tokens, changed.processes, changed.trust_remote_code = 7, 9, True
+    changed.output_dir, changed.concurrency, changed.device_map = "elsewhere", 1, "auto"
+    assert identity(config, Search()) == identity(changed, Search())
+    assert identity(config, Search()) != identity(config, Search(alpha=30))
+    assert {"data", "model"} & identity(config).keys() == set()
+    assert set(inputs(IcmConfig(data="pairs.jsonl"))) == {"data", "model"}
