@@ -8,7 +8,6 @@ seed. Over training the policies answer the benchmark's prompts, and the reward 
 labels, of which neither learns, scores the answers. Continues where it was stopped.
 """
 
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +20,13 @@ from annotated_types import Ge
 from icm_rl.data import read_rows
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_jsonl, write_text
+from icm_rl.programs import run_program
 from icm_rl.report.plots import curves
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.rewardbench.benchmark import load_benchmark
 from icm_rl.runner import run
 from icm_rl.settings import parse, require_given
+from icm_rl.shipped import script
 
 LABELS = {"human": "by human labels", "icm": "by ICM labels"}
 ALL = "All sections"
@@ -93,8 +94,8 @@ def _train(config: LabelsConfig, chain: Path, folder: Path, name: str, seed: int
     write_jsonl(watched, ({"prompt": row.prompt, "source": row.subset} for row in benchmark.rows))
     reference = chain / "reward" / "gold"
     subsets = dict.fromkeys(row.subset for row in benchmark.rows)
-    command = [
-        *(sys.executable, "recipes/ppo.py", "--config", config.ppo_config, "--seed", seed),
+    flags = [
+        *("--config", config.ppo_config, "--seed", seed),
         *("--rewards", chain / "reward" / name),
         *(f"{reference}=0@{subset}" for subset in subsets),
         *("--prompts", chain / "data" / "prompts.jsonl", "--eval_prompts", watched),
@@ -102,9 +103,9 @@ def _train(config: LabelsConfig, chain: Path, folder: Path, name: str, seed: int
         *("--output_dir", folder),
     ]
     print(f"\nseed {seed}, {LABELS[name]}", file=sys.stderr, flush=True)
-    done = subprocess.run(list(map(str, command)), check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    code = run_program(script("recipes/ppo.py"), list(map(str, flags)))
+    if code:
+        raise SystemExit(code)
 
 
 def _curve(chain: Path, folder: Path) -> Curve:

@@ -1,21 +1,17 @@
 """The chain of stages in one run folder: what each is called, runs as, reads and writes."""
 
 import hashlib
-import multiprocessing
-import runpy
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from icm_rl.errors import InputError
 from icm_rl.files import fingerprint, read_json, write_json, write_jsonl
 from icm_rl.icm.objective import Labels
 from icm_rl.icm.writing import preference_rows
+from icm_rl.programs import run_program
 from icm_rl.shipped import script, shipped
 from icm_rl.tasks import PAIR_TASKS, Dataset
 
@@ -271,33 +267,11 @@ def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
         if complete:
             continue
         start = time.monotonic()
-        code = _run(stage)
+        code = run_program(stage.script, stage.flags, stage.launcher)
         if code:
-            raise SystemExit(code if code > 0 else 128 - code)
+            raise SystemExit(code)
         known[name] = {"seconds": round(time.monotonic() - start, 2), "identity": identity}
         write_json(record, known)
-
-
-def _run(stage: StageCommand) -> int:
-    """Runs a stage as a process of its own and returns its exit code.
-
-    Without a GPU, which a process must not have touched before it is forked, a plain stage is
-    forked from a process that has imported the recipes: that takes longer than some stages.
-    """
-    if stage.launcher or torch.accelerator.is_available():
-        command = [sys.executable, *stage.launcher, stage.script, *stage.flags]
-        return subprocess.run(command, check=False).returncode
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"icm_rl.recipes.{name}" for name in ("icm", "ppo", "grpo")])
-    process = context.Process(target=_program, args=(stage.script, stage.flags))
-    process.start()
-    process.join()
-    return process.exitcode or 0
-
-
-def _program(path: str, flags: list[str]) -> None:
-    sys.argv = [path, *flags]
-    runpy.run_path(path, run_name="__main__")
 
 
 def _identity(stage: StageCommand) -> str:

@@ -19,7 +19,7 @@ from multiprocessing.queues import SimpleQueue
 import torch
 from accelerate import Accelerator
 from accelerate.utils.other import get_free_port
-from torch.multiprocessing import ProcessExitedException, get_context, spawn
+from torch.multiprocessing import ProcessExitedException, get_context, start_processes
 
 from icm_rl.data import left_out_line
 from icm_rl.engines.loading import load_engine
@@ -37,9 +37,12 @@ def main() -> None:
     if config.processes == 1 or "LOCAL_RANK" in os.environ:  # or a launcher started them
         label(config, method)
         return
-    errors = get_context("spawn").SimpleQueue()
+    # a process that was forked could not use a GPU, and one that was not imports all anew
+    method = "spawn" if torch.accelerator.is_available() else "fork"
+    errors = get_context(method).SimpleQueue()
+    args = (sys.argv[1:], config.processes, get_free_port(), errors)
     try:
-        spawn(_process, (sys.argv[1:], config.processes, get_free_port(), errors), config.processes)
+        start_processes(_process, args, config.processes, start_method=method)
     except ProcessExitedException as error:
         if not errors.empty():
             raise InputError(errors.get()) from None

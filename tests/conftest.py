@@ -4,16 +4,19 @@ import os
 import random
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from icm_rl.engines import LocalEngine
 from icm_rl.files import write_jsonl
@@ -32,27 +35,48 @@ torch.set_num_threads(CORES)
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(
-    [f"icm_rl.recipes.{name}" for name in ("icm", "reward", "ppo", "grpo")]
+    [
+        *(f"icm_rl.recipes.{name}" for name in ("icm", "reward", "ppo", "grpo", "pipeline")),
+        *(f"icm_rl.eval.{name}" for name in ("rewardbench", "policy", "report")),
+        *("icm_rl.engines.server", "deepspeed", "accelerate.commands.launch"),
+    ]
 )
 
+LONGEST = ["test_pipeline.py", "test_server.py", "test_icm.py", "test_distributed.py"]
+"""The files that take longest, the longest first."""
 
-LONGEST = ["test_pipeline.py", "test_icm.py", "test_server.py", "test_distributed.py"]
+_started: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first: a worker takes a whole file at a time."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+@pytest.fixture(autouse=True)
+def _processes_are_marked(request) -> Iterator[None]:
+    """A test that starts a program says so, or ``make quick`` would wait for it."""
+    _started.clear()
+    yield
+    marked = request.node.get_closest_marker("process")
+    assert marked or not _started, f"mark it by pytest.mark.process: it starts {_started}"
 
 
 def start(
-    *args: object, stdout: Path | str = os.devnull, stderr: Path | str = os.devnull
+    *args: object,
+    stdout: Path | str = os.devnull,
+    stderr: Path | str = os.devnull,
+    environ: Mapping[str, str] | None = None,
 ) -> BaseProcess:
     """Starts a recipe as a user does, from the repository's root, in a process group of its own.
 
     The process is forked from one that has imported the recipes, which saves seconds each time.
     """
     words = list(map(str, args))
-    process = FORKSERVER.Process(target=_recipe, args=(words, stdout, stderr, dict(os.environ)))
+    _started.append(words[0])
+    settings = {**os.environ, **(environ or {})}
+    process = FORKSERVER.Process(target=_recipe, args=(words, stdout, stderr, settings))
     process.start()
     return process
 
@@ -60,17 +84,54 @@ def start(
 def _recipe(args: list[str], stdout: Path | str, stderr: Path | str, environ: dict) -> None:
     os.setsid()
     for descriptor, file in ((1, stdout), (2, stderr)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.update(environ)
+    torch.set_num_threads(int(environ["OMP_NUM_THREADS"]))
     os.chdir(ROOT)
     sys.argv = args
     runpy.run_path(args[0], run_name="__main__")
+
+
+def launched(launch: Sequence[object], processes: int, *args: object) -> list[str]:
+    """Runs a recipe in processes of ``accelerate launch``; what each of them said.
+
+    What accelerate's launcher makes of its flags and its config is asked of itself; the processes
+    are forked, and not started anew, which saves three imports of everything.
+    """
+    words = [*map(str, launch), *map(str, args)]
+    settings, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    environ = prepare_multi_gpu_env(settings)
+    if settings.use_deepspeed:
+        _, environ = prepare_deepspeed_cmd_env(settings)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{rank}.txt") for rank in range(processes)]
+        running = [
+            start(
+                *(settings.training_script, *settings.training_script_args),
+                stdout=file,
+                stderr=file,
+                environ=environ | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
+            for rank, file in enumerate(files)
+        ]
+        for process in running:
+            process.join()
+        said = [file.read_text() for file in files]
+    if any(process.exitcode for process in running):
+        raise AssertionError(f"{words} failed:\n" + "\n".join(said))
+    return said
 
 
 def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
     """Runs a recipe to its end. A launcher (``-m accelerate.commands.launch``) is not forked."""
     if args[0] == "-m":
         words = [sys.executable, *map(str, args)]
+        _started.append(words[1])
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     else:
         with tempfile.TemporaryDirectory() as folder:

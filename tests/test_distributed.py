@@ -6,10 +6,12 @@ from itertools import product
 import pytest
 from datasets import load_dataset
 
-from tests.conftest import ROOT, rows, run
+from tests.conftest import ROOT, launched, rows, run
+
+pytestmark = pytest.mark.process
 
 CONFIGS = ROOT / "recipes" / "configs"
-ACCELERATE = ("-m", "accelerate.commands.launch", "--num_processes", 2, "--mixed_precision", "no")
+ACCELERATE = ("--num_processes", 2, "--mixed_precision", "no")
 LAUNCHES = {
     "DDP": (*ACCELERATE, "--multi_gpu", "--num_machines", 1, "--dynamo_backend", "no"),
     "zero2": (*ACCELERATE, "--config_file", CONFIGS / "accelerate" / "zero2.yaml"),
@@ -38,12 +40,16 @@ def train(stage, flags, launch, passes, folder):
     together = bool(launch)
     # a Trainer's own words for processes that talk over gloo; PPO finds that out
     gloo = ("--use_cpu", "false", "--ddp_backend", "gloo")
-    run(
-        *(*launch, f"recipes/{stage}.py", "--config", CONFIGS / "miniature" / f"{stage}.yaml"),
+    command = (
+        *(f"recipes/{stage}.py", "--config", CONFIGS / "miniature" / f"{stage}.yaml"),
         *(*flags, "--per_device_train_batch_size", 16 // passes // (1 + together)),
         *("--gradient_accumulation_steps", passes, "--output_dir", folder),
         *(gloo if together and stage != "ppo" else ()),
     )
+    if together:
+        launched(launch, 2, *command)
+    else:
+        run(*command)
     return rows(folder / "history.jsonl")
 
 
@@ -82,9 +88,10 @@ def test_two_processes_evaluate_as_one(few, reward_model, tmp_path):
     read = ("--benchmark", few, "--output_dir")
     policy = ("eval/policy.py", "--config", CONFIGS / "miniature" / "policy.yaml")
     policy += ("--model", "miniature", "--reference_reward_model", reward_model)
-    for launched, folder in (((), tmp_path / "one"), (LAUNCHES["zero3"], tmp_path / "two")):
-        run(*launched, "eval/rewardbench.py", "--reward_model", reward_model, *read, folder / "rm")
-        run(*launched, *policy, *read, folder / "policy", "--answers_dir", folder / "answers")
+    launcher = ("-m", "accelerate.commands.launch", *LAUNCHES["zero3"])
+    for launch, folder in (((), tmp_path / "one"), (launcher, tmp_path / "two")):
+        run(*launch, "eval/rewardbench.py", "--reward_model", reward_model, *read, folder / "rm")
+        run(*launch, *policy, *read, folder / "policy", "--answers_dir", folder / "answers")
     one, two = (
         [
             *load_dataset("parquet", data_files=str(folder / "rm" / "scores.parquet"))["train"],
@@ -145,5 +152,5 @@ held = Held()
 run(main)
 """
     )
-    done = run(*LAUNCHES["DDP"], tmp_path / "exchange.py")
+    done = run("-m", "accelerate.commands.launch", *LAUNCHES["DDP"], tmp_path / "exchange.py")
     assert "exchanged [tensor([1.]), tensor([1.])]" in done.stdout

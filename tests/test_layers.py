@@ -21,6 +21,7 @@ LAYERS = (
     ("rl",),
     ("rewardbench",),
     ("miniature",),
+    ("programs",),
     ("pipeline",),
     ("report",),
     ("cli",),
