@@ -5,7 +5,7 @@ TRL := .venv-trl
 PYTHON := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test check clean
+.PHONY: demo test quick check clean
 
 # The whole chain on the embedded miniature, in runs/demo.
 demo: $(VENV)/ready
@@ -18,6 +18,10 @@ test:
 	$(MAKE) check $(VLLM)/ready
 	-command -v chromium || { apt-get update -qq && apt-get install -qq --no-install-recommends chromium; }
 	$(PYTHON) -m pytest
+
+# The tests that start no process, for the edit loop.
+quick: $(VENV)/ready
+	$(PYTHON) -m pytest --numprocesses 0 -m "not process"
 
 check: $(VENV)/ready
 	$(VENV)/bin/ruff check .

@@ -50,6 +50,9 @@ _started: list[str] = []
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first: a worker takes a whole file at a time."""
+    for item in items:
+        if "reward_model" in getattr(item, "fixturenames", ()):  # which a recipe makes
+            item.add_marker(pytest.mark.process)
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
@@ -99,10 +102,12 @@ def launched(launch: Sequence[object], processes: int, *args: object) -> list[st
     are forked, and not started anew, which saves three imports of everything.
     """
     words = [*map(str, launch), *map(str, args)]
-    settings, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
-    environ = prepare_multi_gpu_env(settings)
+    settings, config, _ = _validate_launch_command(launch_command_parser().parse_args(words))
     if settings.use_deepspeed:
+        settings.deepspeed_fields_from_accelerate_config = ",".join(config.deepspeed_config)
         _, environ = prepare_deepspeed_cmd_env(settings)
+    else:
+        environ = prepare_multi_gpu_env(settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -6,6 +6,8 @@ import pytest
 
 from tests.conftest import ROOT, run
 
+pytestmark = pytest.mark.process
+
 PAIR = {"prompt": "p", "response_a": "x", "response_b": "y"}
 QA = {"question": "q", "choice": "a", "consistency_id": 0, "label": True}
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import ROOT, SHARED, kill_when, killed_often, rows, run
 
+pytestmark = pytest.mark.process
+
 ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
 ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3, "--processes", 1)
 

@@ -7,6 +7,8 @@ import yaml
 
 from tests.conftest import ROOT, kill_when, rows, run
 
+pytestmark = pytest.mark.process
+
 SMALL = {
     "icm.yaml": {"limit": 16, "restarts": 1, "iterations_per_example": 1},
     "reward.yaml": {"num_train_epochs": 1, "save_steps": 2},

@@ -7,6 +7,8 @@ import pytest
 
 from tests.conftest import kill_when, rows, run
 
+pytestmark = pytest.mark.process
+
 
 def test_reward_model_by_lora_of_a_model_without_chat_template_scores_as_one_model(
     tmp_path, gold_preferences, model, tokenizer

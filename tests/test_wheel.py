@@ -13,6 +13,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.process
+
 
 def command(*words: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess:
     environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -62,7 +64,7 @@ def test_the_wheel_holds_what_it_needs(installed):
     assert not any(name.endswith((".png", ".svg")) or "tests/" in name for name in names)
 
 
-def test_the_chain_runs_from_an_empty_folder(installed, tmp_path):
+def test_the_chain_runs_from_an_empty_folder(installed, few, tmp_path):
     programs, _ = installed
     where = "import icm_rl; print(icm_rl.__file__)"
     found = command(programs / "python", "-c", where, cwd=tmp_path).stdout
@@ -80,11 +82,12 @@ def test_the_chain_runs_from_an_empty_folder(installed, tmp_path):
         text = (folder / name).read_text()
         assert change[0] in text
         (folder / name).write_text(text.replace(*change))
-    done = command(programs / "icm-rl", "demo", cwd=tmp_path)
+    flags = ("demo", "--benchmark", few)
+    done = command(programs / "icm-rl", *flags, cwd=tmp_path)
     assert "report: runs/demo/report.html" in done.stdout
     report = json.loads((tmp_path / "runs" / "demo" / "report.json").read_text())
     assert report["icm"]["examples"] == 16
-    again = command(programs / "icm-rl", "demo", cwd=tmp_path)
+    again = command(programs / "icm-rl", *flags, cwd=tmp_path)
     assert again.stderr.count("(complete)") == again.stderr.count("] ")
 
 

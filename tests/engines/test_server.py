@@ -24,7 +24,10 @@ from icm_rl.tasks import TASKS
 from tests.conftest import ROOT, killed_often, rows, run, start, wait_until
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it"),
+]
 
 TASK = TASKS["preferences"]
 LABELS = list(TASK.verbalizers.values())

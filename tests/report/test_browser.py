@@ -21,7 +21,10 @@ from tests.report.test_page import finished_run
 
 CHROMIUM = shutil.which("chromium")
 expect.set_options(timeout=60_000)  # of a machine that is busy with other tests
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; 'make test' installs it")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; 'make test' installs it"),
+]
 
 HOSTILE = [
     "</script><script>window.hacked = 1</script>",

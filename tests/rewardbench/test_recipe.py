@@ -10,6 +10,8 @@ from datasets import load_dataset
 from icm_rl.files import write_jsonl
 from tests.conftest import ROOT, SHARED, kill_when, rows, run
 
+pytestmark = pytest.mark.process
+
 PACKAGE = ROOT / ".venv-rewardbench"
 LLMBAR = SHARED / "reward_bench_llmbar.jsonl"
 

@@ -8,7 +8,10 @@ import pytest
 from tests.conftest import ROOT
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(not PYTHON.exists(), reason="no vLLM here; 'make test' installs it"),
+]
 
 # vLLM's environment first, and what it lacks from this one
 BOTH = """
