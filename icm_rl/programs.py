@@ -19,8 +19,9 @@ _SHARED = (
 def run_program(script: str, flags: Sequence[str], launcher: Sequence[str] = ()) -> int:
     """Runs a program to its end and returns its exit code.
 
-    Without a GPU, which a process must not have touched before it is forked, a program that no
-    launcher starts is forked from this process, with all that has been imported.
+    Without a GPU, a program that no launcher starts is forked from this process, with all that has
+    been imported. This process must not have computed anything by torch: neither a GPU nor torch's
+    threads survive a fork.
 
     Args:
         script: The program's file.

@@ -89,7 +89,6 @@ def _recipe(args: list[str], stdout: Path | str, stderr: Path | str, environ: di
     for descriptor, file in ((1, stdout), (2, stderr)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.update(environ)
-    torch.set_num_threads(int(environ["OMP_NUM_THREADS"]))
     os.chdir(ROOT)
     sys.argv = args
     runpy.run_path(args[0], run_name="__main__")

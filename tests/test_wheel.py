@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -35,11 +36,10 @@ def installed(tmp_path_factory) -> tuple[Path, Path]:
     """
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    files = command("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT, check=False).stdout
-    for file in files.splitlines():
-        if (ROOT / file).is_file():
-            (source / file).parent.mkdir(parents=True, exist_ok=True)
-            (source / file).write_bytes((ROOT / file).read_bytes())
+    for name in ("icm_rl", "recipes", "eval"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
     build = ("-m", "build", "--wheel", "--no-isolation", "--outdir", folder)
     command(sys.executable, *build, cwd=source)
     [wheel] = folder.glob("*.whl")
