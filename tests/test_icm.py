@@ -10,12 +10,12 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import ROOT, SHARED, kill_when, killed_often, rows, run
+from tests.conftest import ROOT, SHARED, kill_when, killed_often, launched, rows, run
 
 pytestmark = pytest.mark.process
 
 ICM = ("recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml")
-ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 3, "--processes", 1)
+ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 2, "--processes", 1)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_of_several_searches_the_one_of_highest_u_is_kept(data, tmp_path):
 
 
 def test_icm_trained_on_the_pools_so_far_killed_and_continued(data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 8, "--pool_size", 8)
     flags = (*ICM, *flags, "--iterations_per_example", 1, "--iterative", "--learning_rate", 1e-4)
     run(*flags, "--output_dir", tmp_path / "whole")
     assert (tmp_path / "whole" / "pools" / "theta-1" / "model.safetensors").exists()
@@ -205,8 +205,9 @@ def test_a_method_of_the_users_own(data, tmp_path):
 
 def test_icm_with_four_labels(data, tmp_path):
     config = "recipes/configs/miniature/colors.yaml"
+    quick = ("--iterations_per_example", 1, "--baselines", "false")
     flags = ("--data", data / "colors.jsonl", "--output_dir", tmp_path)
-    run("recipes/icm.py", "--config", config, *flags)
+    run("recipes/icm.py", "--config", config, *flags, *quick)
     labels = rows(tmp_path / "labels.jsonl")
     assert {row["label"] for row in labels} == {"red", "blue", "green", "white"}
     for row in labels:
@@ -241,14 +242,15 @@ def test_icm_on_claims_labels_and_a_relation_of_the_users_own(tmp_path):
         assert {one["label"], other["label"]} == {"right", "wrong"}
 
 
-@pytest.mark.parametrize(
-    ("launch", "processes"),
-    [((), ("--processes", 2)), (("-m", "torch.distributed.run", "--nproc_per_node", 2), ())],
-)
-def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path, launch, processes):
+@pytest.mark.parametrize("by", ["--processes", "accelerate launch"])
+def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path, by):
     flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
-    done = run(*launch, *ICM, *flags, *processes, "--output_dir", tmp_path / "out")
-    assert "48/48" in done.stderr, "each process has one of the two pools, of 48 iterations each"
+    flags = (*ICM, *flags, "--output_dir", tmp_path / "out")
+    if by == "--processes":
+        said = run(*flags, "--processes", 2).stderr
+    else:
+        said = "".join(launched(("--multi_gpu", "--num_processes", 2), 2, *flags))
+    assert "32/32" in said, "each process has one of the two pools, of 32 iterations each"
     found = rows(tmp_path / "out" / "labels.jsonl")
     for one, other in zip(found, rows(labeled / "labels.jsonl"), strict=True):
         assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)

@@ -152,12 +152,12 @@ def test_a_server_killed_and_started_again_loses_nothing(server, data, tmp_path,
     assert files and all(b"sk-secret" not in file.read_bytes() for file in files)
 
 
-def test_twenty_kills_of_a_search_on_a_server_lose_nothing(server, data, tmp_path):
+def test_eight_kills_of_a_search_on_a_server_lose_nothing(server, data, tmp_path):
     flags = ("--task", "preferences", "--data", data / "preferences_train.jsonl", "--limit", 24)
     flags = (*flags, "--pool_size", 16, "--baselines", "false", "--dtype", "float32")
     run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
     out = tmp_path / "out"
-    killed_often((*flags, "--server", server.url, "--output_dir", out), out / "pools", 20)
+    killed_often((*flags, "--server", server.url, "--output_dir", out), out / "pools", 8)
     assert written_labels(out) == written_labels(tmp_path / "local")
 
 
