@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from transformers import TrainerCallback, TrainingArguments
 from trl import ModelConfig
 
@@ -64,6 +65,25 @@ def prepare(training: TrainingArguments, model: ModelConfig) -> None:
         **(training.model_init_kwargs or {}),
     }
     training.disable_tqdm = True
+
+
+_KEPT: list[Any] = []
+
+
+def end_training(accelerator: Accelerator, *models: Any) -> None:
+    """Ends a run: its trackers and, of several processes, what they talked by.
+
+    Several processes keep what holds their process group until they end. Gloo's threads wait for
+    the interpreter's lock to drop the last tensors of an exchange, and a process group that is
+    dropped meanwhile waits for them with the lock held, forever (pytorch/pytorch#190489).
+
+    Args:
+        accelerator: Distributes the run.
+        models: What was trained, and whatever else holds a process group.
+    """
+    if accelerator.num_processes > 1:
+        _KEPT.extend(models)
+    accelerator.end_training()
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:

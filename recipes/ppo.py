@@ -19,6 +19,7 @@ from icm_rl.rl.ppo import PPO
 from icm_rl.rl.rewards import RewardsConfig
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
+from icm_rl.trainer import end_training
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
         metrics = {"seconds": round(trainer.seconds, 2), **best, **numbers}
         write_policy_card(stage.folder, "PPO", name, metrics)
         write_json(stage.metrics, metrics)
-    accelerator.end_training()
+    end_training(accelerator, trainer)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,9 @@ def _recipe(args: list[str], stdout: Path | str, stderr: Path | str, environ: di
     runpy.run_path(args[0], run_name="__main__")
 
 
-def launched(launch: Sequence[object], processes: int, *args: object) -> list[str]:
+def launched(
+    launch: Sequence[object], processes: int, *args: object, seconds: float = 600
+) -> list[str]:
     """Runs a recipe in processes of ``accelerate launch``; what each of them said.
 
     What accelerate's launcher makes of its flags and its config is asked of itself; the processes
@@ -123,8 +125,11 @@ def launched(launch: Sequence[object], processes: int, *args: object) -> list[st
             )
             for rank, file in enumerate(files)
         ]
+        end = time.monotonic() + seconds
         for process in running:
-            process.join()
+            process.join(max(0, end - time.monotonic()))
+            if process.is_alive():
+                kill(process)
         said = [file.read_text() for file in files]
     if any(process.exitcode for process in running):
         raise AssertionError(f"{words} failed:\n" + "\n".join(said))

@@ -154,3 +154,44 @@ run(main)
     )
     done = run("-m", "accelerate.commands.launch", *LAUNCHES["DDP"], tmp_path / "exchange.py")
     assert "exchanged [tensor([1.]), tensor([1.])]" in done.stdout
+
+
+def test_a_run_ends_while_a_thread_of_gloo_waits_for_the_interpreter(tmp_path):
+    """The second process holds the interpreter's lock from an exchange's end to its model's."""
+    (tmp_path / "train.py").write_text(
+        """
+import sys, time
+import torch
+from accelerate import Accelerator
+from torch import distributed
+from icm_rl.runner import run
+from icm_rl.trainer import end_training
+
+
+def main():
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(torch.nn.Linear(1, 1))
+    distributed.barrier()
+    if accelerator.is_main_process:
+        time.sleep(1)
+    tensors = [torch.zeros(1), torch.zeros(1)]
+    work = distributed.all_gather(tensors, torch.ones(1), async_op=True)
+    if accelerator.is_main_process:
+        work.wait()
+        time.sleep(3)
+    else:
+        del work, tensors
+        sys.setswitchinterval(1000)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            pass
+    end_training(accelerator, model)
+    print("ended")
+
+
+run(main)
+"""
+    )
+    processes = ("--multi_gpu", "--num_processes", 2, "--mixed_precision", "no")
+    said = launched(processes, 2, tmp_path / "train.py", seconds=60)
+    assert "".join(said).count("ended") == 2

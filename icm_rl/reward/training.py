@@ -22,7 +22,7 @@ from icm_rl.models import resolve
 from icm_rl.reward.scorer import RewardScorer
 from icm_rl.settings import INPUT, require_given
 from icm_rl.shipped import shipped
-from icm_rl.trainer import TrainerProgress, last_complete_checkpoint, prepare
+from icm_rl.trainer import TrainerProgress, end_training, last_complete_checkpoint, prepare
 
 _ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 
@@ -182,7 +182,7 @@ def train_reward_model(
             metrics,
         )
         write_json(folder / "metrics.json", metrics)
-    trainer.accelerator.end_training()
+    end_training(trainer.accelerator, trainer)
     return metrics
 
 

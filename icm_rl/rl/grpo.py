@@ -15,7 +15,7 @@ from icm_rl.rl.environment import Environment
 from icm_rl.rl.prompts import Prompt
 from icm_rl.rl.rewards import Reward
 from icm_rl.rl.vllm import vllm_errors
-from icm_rl.trainer import TrainerProgress, last_complete_checkpoint, prepare
+from icm_rl.trainer import TrainerProgress, end_training, last_complete_checkpoint, prepare
 
 _NAMES = {
     "reward": "objective/scores",
@@ -119,7 +119,7 @@ def train_grpo(
     if trainer.is_world_process_zero():
         write_policy_card(folder, "GRPO", model.model_name_or_path, metrics)
         write_json(folder / "metrics.json", metrics)
-    trainer.accelerator.end_training()
+    end_training(trainer.accelerator, trainer)
     return metrics
 
 
