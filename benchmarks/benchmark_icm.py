@@ -58,8 +58,8 @@ class BenchmarkConfig:
     sample: int = field(
         default=16, metadata={"help": "Prompts of 'fixed' and 'none' that are timed at most."}
     )
-    hidden_size: int = field(default=512, metadata={"help": "Of the random model."})
-    layers: int = field(default=8, metadata={"help": "Of the random model."})
+    hidden_size: int = field(default=512, metadata={"help": "The random model's hidden size."})
+    layers: int = field(default=8, metadata={"help": "The random model's layers."})
     dtype: str = field(default="float32", metadata={"help": "The random model's number type."})
     cache_tokens: int = field(
         default=600_000, metadata={"help": "Tokens that the key-value cache may hold."}

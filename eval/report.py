@@ -34,11 +34,13 @@ class ReportConfig:
     audit: str | None = field(
         default=None,
         metadata={
-            "help": "Of one run: the file that its page saved; the report keeps and states it."
+            "help": "The file with a person's answers that a run's page saved; the report of that run "
+            "keeps and states it."
         },
     )
     output: str = field(
-        default="runs/comparison.html", metadata={"help": "Of several runs: the page."}
+        default="runs/comparison.html",
+        metadata={"help": "The page on which several runs are compared."},
     )
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def already_complete(stage: Stage, is_main_process: bool) -> bool:
-    """Whether a stage has all its results, which is said once."""
+    """Whether a stage has all its results; says so, in the main process."""
     if stage.complete and is_main_process:
         print(f"{stage.folder}: complete, nothing to do")
     return stage.complete

@@ -47,7 +47,7 @@ _LIBRARIES_EXECUTION = {
     *("vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization"),
     *("vllm_tensor_parallel_size", "vllm_enable_sleep_mode", "vllm_max_model_length"),
 }
-"""Of transformers' and TRL's settings, whose fields are not ours to annotate."""
+"""Settings of transformers and TRL, whose fields are not ours to annotate."""
 
 
 def parse(
@@ -143,7 +143,7 @@ def check_bounds(config: Any) -> None:
 
 
 def _outside(value: float, bound: Any) -> str:
-    """What is to be given instead, where the value is outside a bound."""
+    """What to give instead of a value that is outside a bound; empty where it is inside."""
     match bound:
         case Ge(least) if value < least:  # type: ignore[operator]
             return f"{least} or more"

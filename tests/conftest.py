@@ -2,7 +2,6 @@ import json
 import multiprocessing
 import os
 import random
-import runpy
 import signal
 import socket
 import subprocess
@@ -23,8 +22,8 @@ from icm_rl.files import write_jsonl
 from icm_rl.miniature.data import write_data
 from icm_rl.models import load_causal_lm, load_tokenizer
 from icm_rl.tasks import TASKS
+from tests.forked import ROOT, recipe
 
-ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 # tests run side by side (pytest-xdist): they, and what they start, share out the cores
@@ -79,19 +78,9 @@ def start(
     words = list(map(str, args))
     _started.append(words[0])
     settings = {**os.environ, **(environ or {})}
-    process = FORKSERVER.Process(target=_recipe, args=(words, stdout, stderr, settings))
+    process = FORKSERVER.Process(target=recipe, args=(words, str(stdout), str(stderr), settings))
     process.start()
     return process
-
-
-def _recipe(args: list[str], stdout: Path | str, stderr: Path | str, environ: dict) -> None:
-    os.setsid()
-    for descriptor, file in ((1, stdout), (2, stderr)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
-    os.environ.update(environ)
-    os.chdir(ROOT)
-    sys.argv = args
-    runpy.run_path(args[0], run_name="__main__")
 
 
 def launched(

@@ -1,4 +1,4 @@
-"""What is measured of labels, beside what their method says of itself."""
+"""Measures labels: their accuracy where gold is known, their contradictions, the baselines."""
 
 import random
 from collections import Counter

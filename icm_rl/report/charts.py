@@ -11,7 +11,7 @@ import vl_convert
 Spec = dict[str, Any]
 
 Bars = dict[str, tuple[float, Sequence[float] | None]]
-"""By section a value and, where it is known, its 95 % interval."""
+"""The value of each section, with its 95 % interval where that is known."""
 
 # distinct without color too: every series is named in a legend, a facet or the tooltip
 _COLORS = {

@@ -67,7 +67,7 @@ _PRIOR_SETS = {
 _OTHER_PRIOR_SETS = ("anthropic_harmless", "mtbench_gpt4", "mtbench_human")
 _PRIOR_SETS_ON_HUB = "allenai/preference-test-sets"
 _PRIOR_SETS_WEIGHT = 0.5
-"""Of their section in the score, where the others count 1."""
+"""How much their section counts in the score; each other section counts 1."""
 
 
 @dataclass(frozen=True)

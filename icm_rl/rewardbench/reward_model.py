@@ -56,7 +56,7 @@ class RewardBenchConfig(EngineConfig):
         },
     )
     reference: Annotated[str | None, INPUT] = field(
-        default=None, metadata={"help": "With --policy: the model that it was trained from."}
+        default=None, metadata={"help": "The model from which the --policy was trained."}
     )
     judge: Annotated[str | None, INPUT] = field(
         default=None,

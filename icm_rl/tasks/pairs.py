@@ -27,7 +27,7 @@ def add(task: Task, data: Dataset, row: Row, index: int) -> None:
 
 
 def leaves_out(data: Dataset, group: str, a: str, b: str) -> bool:
-    """Whether two responses are no pair, which is noted."""
+    """Whether two responses prefer nothing; the data set notes why."""
     reason = unusable(a, b)
     if reason:
         data.left_out[group] = reason
@@ -63,7 +63,7 @@ def as_query(prompt: Messages) -> str:
 
 
 _POST_CHARACTERS = range(200, 1501)
-"""Of posts and poems: shorter ones say little, longer ones leave no room for others."""
+"""How long posts and poems are: shorter ones say little, longer ones crowd out others."""
 
 
 def paired(
