@@ -34,8 +34,8 @@ class ReportConfig:
     audit: str | None = field(
         default=None,
         metadata={
-            "help": "The file with a person's answers that a run's page saved; the report of that run "
-            "keeps and states it."
+            "help": "The file with a person's answers that a run's page saved; the report of "
+            "that run keeps and states it."
         },
     )
     output: str = field(

@@ -88,10 +88,13 @@ def test_two_processes_evaluate_as_one(few, reward_model, tmp_path):
     read = ("--benchmark", few, "--output_dir")
     policy = ("eval/policy.py", "--config", CONFIGS / "miniature" / "policy.yaml")
     policy += ("--model", "miniature", "--reference_reward_model", reward_model)
-    launcher = ("-m", "accelerate.commands.launch", *LAUNCHES["zero3"])
-    for launch, folder in (((), tmp_path / "one"), (launcher, tmp_path / "two")):
-        run(*launch, "eval/rewardbench.py", "--reward_model", reward_model, *read, folder / "rm")
-        run(*launch, *policy, *read, folder / "policy", "--answers_dir", folder / "answers")
+    scores = ("eval/rewardbench.py", "--reward_model", reward_model, *read)
+    policy = (*policy, *read)
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(*scores, one / "rm")
+    run(*policy, one / "policy", "--answers_dir", one / "answers")
+    run("-m", "accelerate.commands.launch", *LAUNCHES["zero3"], *scores, two / "rm")
+    launched(LAUNCHES["zero3"], 2, *policy, two / "policy", "--answers_dir", two / "answers")
     one, two = (
         [
             *load_dataset("parquet", data_files=str(folder / "rm" / "scores.parquet"))["train"],

@@ -20,21 +20,21 @@ ICM = (*ICM, "--restarts", 1, "--iterations_per_example", 2, "--processes", 1)
 
 @pytest.fixture(scope="module")
 def labeled(tmp_path_factory, data):
-    """ICM on 16 of the miniature's pairs, in two pools."""
+    """ICM on 10 of the miniature's pairs, in two pools."""
     folder = tmp_path_factory.mktemp("icm")
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 10, "--pool_size", 10)
     run(*ICM, *flags, "--output_dir", folder / "out")
     return folder / "out"
 
 
 def test_icm_writes_what_the_next_stage_reads(labeled, preferences):
     labels = rows(labeled / "labels.jsonl")
-    assert [row["id"] for row in labels] == [e.id for e in preferences.examples[:32]]
+    assert [row["id"] for row in labels] == [e.id for e in preferences.examples[:20]]
     assert all(row["gold"] == preferences.gold[row["id"]] for row in labels)
     metrics = json.loads((labeled / "metrics.json").read_text())
     assert metrics["pools"] == 2
     right = sum(row["label"] == row["gold"] for row in labels)
-    assert metrics["label_accuracy"] == pytest.approx(right / 32)
+    assert metrics["label_accuracy"] == pytest.approx(right / 20)
     history = rows(labeled / "history.jsonl")
     assert {record["pool"] for record in history} == {0, 1}
     for row in rows(labeled / "preferences.jsonl"):
@@ -48,7 +48,7 @@ def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
         for row in rows(data / "preferences_train.jsonl")
     ]
     (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stripped))
-    flags = ("--data", tmp_path / "bare.jsonl", "--limit", 16, "--pool_size", 16)
+    flags = ("--data", tmp_path / "bare.jsonl", "--limit", 10, "--pool_size", 10)
     run(*ICM, *flags, "--output_dir", tmp_path / "out")
     bare = rows(tmp_path / "out" / "labels.jsonl")
     assert all("gold" not in row for row in bare)
@@ -59,7 +59,7 @@ def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
 
 
 def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 10, "--pool_size", 10)
     command = (*ICM, *flags, "--output_dir", tmp_path / "out")
     pools = tmp_path / "out" / "pools"
     kill_when(command, (pools / "00000-0.unfinished.json").exists)
@@ -205,7 +205,7 @@ def test_a_method_of_the_users_own(data, tmp_path):
 
 def test_icm_with_four_labels(data, tmp_path):
     config = "recipes/configs/miniature/colors.yaml"
-    quick = ("--iterations_per_example", 1, "--baselines", "false")
+    quick = ("--baselines", "false")
     flags = ("--data", data / "colors.jsonl", "--output_dir", tmp_path)
     run("recipes/icm.py", "--config", config, *flags, *quick)
     labels = rows(tmp_path / "labels.jsonl")
@@ -244,13 +244,13 @@ def test_icm_on_claims_labels_and_a_relation_of_the_users_own(tmp_path):
 
 @pytest.mark.parametrize("by", ["--processes", "accelerate launch"])
 def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path, by):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 16, "--pool_size", 16)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 10, "--pool_size", 10)
     flags = (*ICM, *flags, "--output_dir", tmp_path / "out")
     if by == "--processes":
         said = run(*flags, "--processes", 2).stderr
     else:
         said = "".join(launched(("--multi_gpu", "--num_processes", 2), 2, *flags))
-    assert "32/32" in said, "each process has one of the two pools, of 32 iterations each"
+    assert "20/20" in said, "each process has one of the two pools, of 20 iterations each"
     found = rows(tmp_path / "out" / "labels.jsonl")
     for one, other in zip(found, rows(labeled / "labels.jsonl"), strict=True):
         assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)

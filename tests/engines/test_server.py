@@ -21,7 +21,7 @@ from icm_rl.icm.search import SearchConfig, search
 from icm_rl.models import resolve
 from icm_rl.rewardbench.answers import AnswersConfig, answer_prompts
 from icm_rl.tasks import TASKS
-from tests.conftest import ROOT, killed_often, rows, run, start, wait_until
+from tests.conftest import ROOT, kill_when, rows, run, start, wait_until
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [
@@ -135,14 +135,24 @@ def test_the_servers_prefix_cache_holds_what_the_plan_expects(server, preference
     assert hits / queries >= 0.8 * planned
 
 
-def test_a_server_killed_and_started_again_loses_nothing(server, data, tmp_path, monkeypatch):
+def test_a_search_and_its_server_killed_lose_nothing(server, data, tmp_path, monkeypatch):
+    """The search is killed twice and continued; then the server dies while it is asked."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     flags = ("--task", "preferences", "--data", data / "preferences_train.jsonl", "--limit", 6)
     flags = (*flags, "--baselines", "false", "--dtype", "float32")
     run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
     out = tmp_path / "out"
-    process = start("recipes/icm.py", *flags, "--server", server.url, "--output_dir", out)
-    wait_until((out / "pools" / "00000-0.unfinished.json").exists, process)
+    command = ("recipes/icm.py", *flags, "--server", server.url, "--output_dir", out)
+    saved = out / "pools" / "00000-0.unfinished.json"
+
+    def saved_at() -> int:
+        return saved.stat().st_mtime_ns if saved.exists() else 0
+
+    for _ in range(2):
+        before = saved_at()
+        kill_when(command, lambda before=before: saved_at() != before)
+    before, process = saved_at(), start(*command)
+    wait_until(lambda: saved_at() != before, process)
     server.kill()
     server.start()
     process.join()
@@ -150,15 +160,6 @@ def test_a_server_killed_and_started_again_loses_nothing(server, data, tmp_path,
     assert written_labels(out) == written_labels(tmp_path / "local")
     files = [file for file in out.rglob("*") if file.is_file()]
     assert files and all(b"sk-secret" not in file.read_bytes() for file in files)
-
-
-def test_eight_kills_of_a_search_on_a_server_lose_nothing(server, data, tmp_path):
-    flags = ("--task", "preferences", "--data", data / "preferences_train.jsonl", "--limit", 24)
-    flags = (*flags, "--pool_size", 16, "--baselines", "false", "--dtype", "float32")
-    run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
-    out = tmp_path / "out"
-    killed_often((*flags, "--server", server.url, "--output_dir", out), out / "pools", 8)
-    assert written_labels(out) == written_labels(tmp_path / "local")
 
 
 def test_a_judge_on_the_server_gives_the_local_log_odds(server, few, tmp_path):

@@ -18,11 +18,11 @@ LLMBAR = SHARED / "reward_bench_llmbar.jsonl"
 
 @pytest.fixture(scope="module")
 def llmbar(tmp_path_factory) -> Path:
-    """Some of RewardBench's own rows: each fifth of the five LLMBar subsets."""
+    """Some of RewardBench's own rows: each tenth of the five LLMBar subsets."""
     if not LLMBAR.exists():
         pytest.skip("RewardBench's rows are not beside the project")
     file = tmp_path_factory.mktemp("llmbar") / "llmbar.jsonl"
-    write_jsonl(file, rows(LLMBAR)[::5])
+    write_jsonl(file, rows(LLMBAR)[::10])
     return file
 
 
