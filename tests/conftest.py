@@ -13,24 +13,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import torch
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-from icm_rl.engines import LocalEngine
-from icm_rl.files import write_jsonl
-from icm_rl.miniature.data import write_data
-from icm_rl.models import load_causal_lm, load_tokenizer
-from icm_rl.tasks import TASKS
 from tests.forked import ROOT, recipe
 
 SHARED = ROOT.parent / "shared" / "data"
 
-# tests run side by side (pytest-xdist): they, and what they start, share out the cores
+# tests run side by side (pytest-xdist): they, and what they start, share out the cores; what takes
+# seconds to import is imported where it is used, since pytest-xdist's own process reads this too
 CORES = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
 os.environ["OMP_NUM_THREADS"] = str(CORES)
 os.environ["HF_HUB_OFFLINE"] = "1"
-torch.set_num_threads(CORES)
 
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(
@@ -91,6 +83,9 @@ def launched(
     What accelerate's launcher makes of its flags and its config is asked of itself; the processes
     are forked, and not started anew, which saves three imports of everything.
     """
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
     words = [*map(str, launch), *map(str, args)]
     settings, config, _ = _validate_launch_command(launch_command_parser().parse_args(words))
     if settings.use_deepspeed:
@@ -187,6 +182,8 @@ def killed_often(args: Sequence[object], pools: Path, times: int) -> None:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
     """The miniature's data files."""
+    from icm_rl.miniature.data import write_data
+
     folder = tmp_path_factory.mktemp("data")
     write_data(folder, 0)
     return folder
@@ -195,6 +192,8 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def few(data, tmp_path_factory) -> Path:
     """A row of each subset of the miniature's benchmark."""
+    from icm_rl.files import write_jsonl
+
     file = tmp_path_factory.mktemp("few") / "few.jsonl"
     write_jsonl(file, rows(data / "benchmark.jsonl")[::16])
     return file
@@ -202,28 +201,39 @@ def few(data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer():
+    from icm_rl.models import load_tokenizer
+
     return load_tokenizer("miniature")
 
 
 @pytest.fixture(scope="session")
 def model():
+    from icm_rl.models import load_causal_lm
+
     return load_causal_lm("miniature", "float32")
 
 
 @pytest.fixture(scope="session")
-def engine(model, tokenizer) -> LocalEngine:
+def engine(model, tokenizer):
+    from icm_rl.engines import LocalEngine
+    from icm_rl.tasks import TASKS
+
     return LocalEngine(model, tokenizer, list(TASKS["preferences"].verbalizers.values()))
 
 
 @pytest.fixture(scope="session")
 def preferences(data):
+    from icm_rl.tasks import TASKS
+
     return TASKS["preferences"].load(data / "preferences_train.jsonl")
 
 
 @pytest.fixture(scope="session")
 def gold_preferences(data, tmp_path_factory) -> Path:
     """A few pairs in TRL's format, labeled by gold."""
+    from icm_rl.files import write_jsonl
     from icm_rl.icm.writing import preference_rows
+    from icm_rl.tasks import TASKS
 
     loaded = TASKS["preferences"].load(data / "preferences_train.jsonl", 48)
     file = tmp_path_factory.mktemp("gold") / "gold.jsonl"
@@ -245,4 +255,6 @@ def reward_model(gold_preferences, tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _deterministic():
+    import torch
+
     torch.manual_seed(0)

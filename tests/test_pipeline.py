@@ -20,7 +20,7 @@ SMALL = {
         "save_steps": 1,
         "num_mini_batches": 1,
     },
-    "grpo.yaml": {"max_steps": 8, "per_device_train_batch_size": 16, "num_generations": 4},
+    "grpo.yaml": {"max_steps": 4, "per_device_train_batch_size": 16, "num_generations": 4},
 }
 
 
@@ -117,10 +117,6 @@ def test_two_assistants_are_compared_over_training(whole, tmp_path):
     )
     assert (tmp_path / "out" / "table.md").read_text().strip() in done.stdout
     assert (tmp_path / "out" / "curves.svg").read_text().count("by ICM labels") >= 5
-    again = run(
-        "benchmarks/labels.py", "--chains", folder, *flags, "--output_dir", tmp_path / "out"
-    )
-    assert again.stdout.count("complete, nothing to do") == 2
 
 
 def test_a_stage_that_fails_ends_the_chain_with_its_one_line(whole, data, few, tmp_path):
@@ -141,7 +137,6 @@ def test_killed_in_every_stage_it_ends_the_same(whole, data, few, tmp_path):
     moments = [
         (folder / "icm" / "pools" / "00000-0.json").exists,
         lambda: any((folder / "reward" / "icm").glob("checkpoint-*")),
-        (folder / "reward" / "gold" / "metrics.json").exists,
         (folder / "rewardbench" / "icm" / "settings.json").exists,
         lambda: any((folder / "ppo").glob("checkpoint-*/state.json")),
         (folder / "policy" / "ppo" / "settings.json").exists,

@@ -48,7 +48,7 @@ def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_pa
     flags = (
         *("recipes/ppo.py", "--config", "recipes/configs/miniature/ppo.yaml"),
         *("--rewards", reward_model, "--prompts", data / "prompts.jsonl"),
-        *("--total_episodes", 192, "--per_device_train_batch_size", 16, "--save_steps", 2),
+        *("--total_episodes", 96, "--per_device_train_batch_size", 16, "--save_steps", 1),
         *("--policy_steps", 1),
     )
     run(*flags, "--output_dir", tmp_path / "whole")

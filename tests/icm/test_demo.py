@@ -13,7 +13,7 @@ from icm_rl.icm.search import search
 from tests.conftest import ROOT
 
 RECORDED = json.loads(Path(__file__).with_name("demo_pool.json").read_text())
-"""The four searches of the first of the demo's 48 pools, at commit 49a84be."""
+"""The searches of the first of the demo's 48 pools, at commit 49a84be."""
 
 
 @pytest.mark.parametrize("restart", range(len(RECORDED)))
