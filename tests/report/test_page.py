@@ -45,7 +45,7 @@ def finished_run(folder):
     names = ("zero_shot", "golden_many_shot", "random_many_shot", "label", "human_label")
     icm = {f"{name}_accuracy": 0.1 * k for k, name in enumerate(names, 1)}
     icm["consistent_zero_shot_accuracy"] = 0.6
-    described = {"method": "search", "method_summary": "by a search", "examples": 4, "pools": 1}
+    described = {"method": "search", "method_summary": "by <b>bold</b> means", "examples": 4, "pools": 1}
     write_json(folder / "icm/metrics.json", described | icm)
     label = {"id": "0:A>B", "text": "t", "label": True, "log_odds": 1.0, "group": "0"}
     write_jsonl(folder / "icm/labels.jsonl", [label])
@@ -101,6 +101,7 @@ def test_the_report_has_every_key_and_runs_nothing(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<img src=x>" not in page
     assert "&amp;copy;" in page
+    assert "preference pairs by &lt;b&gt;bold&lt;/b&gt; means" in page
     assert not re.search(r"(src|href)=.http", page)
     assert "policy-1" in page and "ended: the KL exceeded 0.1" in page
     markdown = (tmp_path / "report.md").read_text()
