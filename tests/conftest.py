@@ -33,7 +33,10 @@ FORKSERVER.set_forkserver_preload(
     ]
 )
 
-LONGEST = ["test_pipeline.py", "test_server.py", "test_icm.py", "test_distributed.py"]
+LONGEST = [
+    *("test_icm.py", "test_server.py", "test_pipeline.py", "test_distributed.py"),
+    *("test_recipes.py", "test_wheel.py", "test_recipe.py", "test_model.py", "test_vllm.py"),
+]
 """The files that take longest, the longest first."""
 
 _started: list[str] = []

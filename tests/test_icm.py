@@ -205,7 +205,7 @@ def test_a_method_of_the_users_own(data, tmp_path):
 
 def test_icm_with_four_labels(data, tmp_path):
     config = "recipes/configs/miniature/colors.yaml"
-    quick = ("--baselines", "false")
+    quick = ("--limit", 12, "--pool_size", 36, "--baselines", "false")
     flags = ("--data", data / "colors.jsonl", "--output_dir", tmp_path)
     run("recipes/icm.py", "--config", config, *flags, *quick)
     labels = rows(tmp_path / "labels.jsonl")

@@ -12,7 +12,7 @@ from tests.conftest import ROOT, kill_when, rows, run
 pytestmark = pytest.mark.process
 
 SMALL = {
-    "icm.yaml": {"limit": 8, "restarts": 1, "iterations_per_example": 1},
+    "icm.yaml": {"limit": 8, "restarts": 1, "iterations_per_example": 1, "baselines": False},
     "reward.yaml": {"num_train_epochs": 1, "per_device_train_batch_size": 4, "save_steps": 2},
     "ppo.yaml": {
         "total_episodes": 96,

@@ -76,6 +76,7 @@ def test_the_chain_runs_from_an_empty_folder(installed, data, few, tmp_path):
     folder = tmp_path / "recipes" / "configs" / "miniature"
     for name, change in (  # a chain of a few pairs: the copies are edited, as a user would
         ("icm.yaml", ("restarts: 4", "restarts: 1\nlimit: 8")),
+        ("icm.yaml", ("baselines: true", "baselines: false")),
         ("reward.yaml", ("num_train_epochs: 3", "num_train_epochs: 1")),
         (
             "ppo.yaml",

@@ -45,7 +45,12 @@ def finished_run(folder):
     names = ("zero_shot", "golden_many_shot", "random_many_shot", "label", "human_label")
     icm = {f"{name}_accuracy": 0.1 * k for k, name in enumerate(names, 1)}
     icm["consistent_zero_shot_accuracy"] = 0.6
-    described = {"method": "search", "method_summary": "by <b>bold</b> means", "examples": 4, "pools": 1}
+    described = {
+        "method": "search",
+        "method_summary": "by <b>bold</b> means",
+        "examples": 4,
+        "pools": 1,
+    }
     write_json(folder / "icm/metrics.json", described | icm)
     label = {"id": "0:A>B", "text": "t", "label": True, "log_odds": 1.0, "group": "0"}
     write_jsonl(folder / "icm/labels.jsonl", [label])
