@@ -23,13 +23,13 @@ def unusable(one: str, other: str) -> str | None:
     """Why two responses are no preference pair, if they are none."""
     if not one.strip() or not other.strip():
         return "with an empty response"
-    return "of two identical responses" if one == other else None
+    return "with two identical responses" if one == other else None
 
 
 def left_out_line(where: str, reasons: Collection[str]) -> str:
-    """One line on the pairs that are no pairs, for each of which there is a reason."""
+    """One line on the prompts that prefer nothing, for each of which there is a reason."""
     counts = ", ".join(f"{count:,} {reason}" for reason, count in Counter(reasons).items())
-    return f"warning: {where}: left out {len(reasons):,} pairs that prefer nothing: {counts}"
+    return f"warning: {where}: left out {len(reasons):,} prompts that prefer nothing: {counts}"
 
 
 @dataclass(frozen=True)

@@ -14,24 +14,31 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from icm_rl.errors import InputError
+from icm_rl.errors import InputError, first_line
+from icm_rl.gguf import converted, is_gguf
 
 MINIATURE = "miniature"
 """The name that stands for the embedded base model wherever a model is asked for."""
 
 
 def resolve(name: str) -> str:
-    """The path or Hub name of a model; ``miniature`` is the one that this package carries."""
+    """The path or Hub name of a model; ``miniature`` is the one that this package carries.
+
+    Of ``smollm2``, and of any GGUF file, it is the directory with its conversion.
+
+    Raises:
+        InputError: A GGUF file cannot be converted.
+    """
     if name == MINIATURE:
         return str(Path(__file__).parent / "miniature" / "model")
-    return name
+    return converted(name) if is_gguf(name) else name
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False, chat: bool = False):
     """A model's tokenizer.
 
     Args:
-        name: A directory, a Hub name or ``miniature``.
+        name: A directory, a ``.gguf`` file, a Hub name, ``miniature`` or ``smollm2``.
         trust_remote_code: Whether the model may run its own code.
         chat: Whether a chat template is needed.
 
@@ -97,7 +104,3 @@ def process_state() -> PartialState:
 def default_device() -> torch.device:
     """The accelerator of this machine, or its CPU."""
     return torch.accelerator.current_accelerator() or torch.device("cpu")
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

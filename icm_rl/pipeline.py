@@ -13,7 +13,7 @@ from icm_rl.icm.objective import Labels
 from icm_rl.icm.writing import preference_rows
 from icm_rl.programs import run_program
 from icm_rl.shipped import script, shipped
-from icm_rl.tasks import PAIR_TASKS, Dataset
+from icm_rl.tasks import PREFERENCE_TASKS, Dataset
 
 ICM = "icm"
 """The source of labels that stage 1 is; others come with the data."""
@@ -49,8 +49,8 @@ class PipelineConfig:
     task: str = field(
         default="preferences",
         metadata={
-            "help": f"Task of the data: {', '.join(PAIR_TASKS)}.",
-            "choices": list(PAIR_TASKS),
+            "help": f"Task of the data: {', '.join(PREFERENCE_TASKS)}.",
+            "choices": list(PREFERENCE_TASKS),
         },
     )
     data: str | None = field(

@@ -96,7 +96,7 @@ CASES = {
     "no preference": (
         lines({**PAIR, "response_b": "x"}),
         [],
-        "no row is of use to the task 'preferences' (they are pairs of two identical responses)",
+        "is of use to the task 'preferences' (they are prompts with two identical responses)",
     ),
     "alpha": (lines(PAIR), ["--alpha", "-5"], "--alpha is -5.0; give 0 or more"),
     "alpha NaN": (lines(PAIR), ["--alpha", "nan"], "--alpha is nan; give a finite number"),
@@ -161,7 +161,7 @@ def test_pairs_that_prefer_nothing_are_left_out_and_counted(tmp_path):
     (tmp_path / "data.jsonl").write_text(lines(*rows))
     flags = ("--method", "zero_shot", "--data", tmp_path / "data.jsonl")
     done = run("recipes/icm.py", *flags, "--output_dir", tmp_path / "out")
-    said = "left out 3 pairs that prefer nothing: 1 of two identical responses, 2 with an empty"
+    said = "left out 3 prompts that prefer nothing: 1 with two identical responses, 2 with an empty"
     assert said in done.stderr
     assert len((tmp_path / "out" / "preferences.jsonl").read_text().splitlines()) <= 4
     assert len((tmp_path / "out" / "labels.jsonl").read_text().splitlines()) == 8

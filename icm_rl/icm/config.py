@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
@@ -12,8 +12,11 @@ from icm_rl.errors import InputError
 from icm_rl.icm.methods import METHODS, Method, Need, load_method, settings_of
 from icm_rl.settings import EXECUTION, INPUT, given, parse
 from icm_rl.tasks import TASKS, Task, configured
+from icm_rl.tasks.relations import RELATIONS
 
 _DEFAULT_METHOD = "search"
+
+Pairing = Literal["best", "all"]
 
 
 def _listed() -> str:
@@ -33,7 +36,9 @@ class IcmConfig(EngineConfig):
     )
     model: Annotated[str, INPUT] = field(
         default="miniature",
-        metadata={"help": "Base model: a directory, a Hub name, or 'miniature'."},
+        metadata={
+            "help": "Base model: a directory, a .gguf file, a Hub name, 'miniature' or 'smollm2'."
+        },
     )
     task: str = field(
         default="preferences",
@@ -66,8 +71,8 @@ class IcmConfig(EngineConfig):
     relation: str | None = field(
         default=None,
         metadata={
-            "help": "Which labels of a group are consistent: exclusive, asymmetric, same_key, "
-            "implication, or a function of your own, FILE.py:FUNCTION."
+            "help": f"Which labels of a group are consistent: {', '.join(RELATIONS)}, or a "
+            "function of your own, FILE.py:FUNCTION."
         },
     )
     group_column: str | None = field(
@@ -75,6 +80,16 @@ class IcmConfig(EngineConfig):
     )
     key_column: str | None = field(
         default=None, metadata={"help": "Column of what a claim asserts within its group."}
+    )
+    pairing: Pairing | None = field(
+        default=None,
+        metadata={
+            "help": "Preferences among a prompt's --task responses: 'best', the best against each "
+            "other one (the default), or 'all'."
+        },
+    )
+    min_log_odds: Annotated[float, Ge(0)] = field(
+        default=0.0, metadata={"help": "Leave preferences of lower log-odds out."}
     )
     output_dir: Annotated[str, EXECUTION] = field(
         default="runs/icm", metadata={"help": "Folder for labels, history, metrics, preferences."}
@@ -104,6 +119,8 @@ class IcmConfig(EngineConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.processes = max(self.processes, len(self.server or ()))
+        if self.pairing and self.task != "responses":
+            raise InputError(f"--pairing is for --task responses, not {self.task}; drop it")
 
     @property
     def configured_task(self) -> Task:

@@ -1,10 +1,10 @@
 """ConsistencyFix (Algorithm 2 of the paper) and ConsistencyFix-MaxProb (Algorithm 4)."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 
-from icm_rl.icm.objective import Arrangement, Labels, Score, Scorer, log_odds
+from icm_rl.icm.objective import Arrangement, Labels, LogOdds, Score, Scorer
 from icm_rl.tasks import Example, Label, Task, group_members
 
 
@@ -53,7 +53,7 @@ def consistency_fix(
 
 
 def consistency_fix_maxprob(
-    examples: Sequence[Example], task: Task, log_probs: Mapping[str, Sequence[float]]
+    examples: Sequence[Example], task: Task, odds: LogOdds
 ) -> dict[str, Label]:
     """The most probable labels, made consistent from the most confident one on (Algorithm 4).
 
@@ -65,23 +65,21 @@ def consistency_fix_maxprob(
     Args:
         examples: Whole consistency groups.
         task: Gives the labels and the relation.
-        log_probs: For each example the log-probability of each label.
+        odds: For each example the log-odds of each label.
     """
     names = list(task.verbalizers)
     labels: dict[str, Label] = {}
     for members in group_members(examples).values():
         fixed: list[tuple[Example, Label]] = []
-        for example in sorted(members, key=lambda e: -max(_all_log_odds(log_probs[e.id]))):
-            odds = dict(zip(names, _all_log_odds(log_probs[example.id]), strict=True))
+        for example in sorted(members, key=lambda e: -max(odds[e.id])):
+            of_labels = dict(zip(names, odds[example.id], strict=True))
 
-            def fit(label, example=example, fixed=fixed, odds=odds):
+            def fit(label, example=example, fixed=fixed, of_labels=of_labels):
                 agrees = sum(task.consistent(example, label, a, of_a) for a, of_a in fixed)
-                return agrees, odds[label]
+                return agrees, of_labels[label]
 
             fixed.append((example, max(reversed(names), key=fit)))
         labels |= {example.id: label for example, label in fixed}
+        if task.some_true and not any(labels[e.id] for e in members):
+            labels[max(members, key=lambda e: odds[e.id][names.index(True)]).id] = True
     return {example.id: labels[example.id] for example in examples}
-
-
-def _all_log_odds(log_probs: Sequence[float]) -> list[float]:
-    return [log_odds(log_probs, index) for index in range(len(log_probs))]

@@ -60,7 +60,7 @@ def label_dataset(
         return None
     metrics = labeling_metrics(labeling, method, data, job.task)
     if config.baselines and data.gold:
-        metrics |= baseline_metrics(labeling, data, job)
+        metrics |= baseline_metrics(labeling, method, data, job)
     folder = Path(config.output_dir)
     metrics |= write_labels(folder, data, labeling, config, method, metrics)
     if config.push_to_hub:

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from icm_rl.icm.methods import Job, Labeling, Method
-from icm_rl.icm.objective import inconsistent_pairs
+from icm_rl.icm.objective import all_log_odds, inconsistent_pairs
 from icm_rl.icm.prompting import (
     accuracy,
     chosen,
@@ -45,11 +45,14 @@ def labeling_metrics(
     }
 
 
-def baseline_metrics(labeling: Labeling, data: Dataset, job: Job) -> dict[str, float | None]:
+def baseline_metrics(
+    labeling: Labeling, method: Method, data: Dataset, job: Job
+) -> dict[str, float | None]:
     """Accuracy of prompting with no labels, and with each kind of labels of the rest of a pool.
 
     Many-shot prompting leaves an example's group out. It is measured where the method labeled in
-    pools, which fit the model's context.
+    pools, which fit the model's context. Labels are decided as the method decides on them, by
+    centered log-odds or by plain ones.
     """
     task, engine = job.task, job.engine
     predictions: dict[str, dict[str, Any]] = {}
@@ -64,11 +67,11 @@ def baseline_metrics(labeling: Labeling, data: Dataset, job: Job) -> dict[str, f
             "random_many_shot": random_labels(part, task, rng),
         }
         found = {
-            name: many_shot(part, shots, task, engine)
+            name: many_shot(part, shots, task, engine, method.centered)
             for name, shots in known.items()
             if labeling.pools and all(example.id in shots for example in part)
         }
-        alone = zero_shot_log_probs(part, engine)
+        alone = all_log_odds(zero_shot_log_probs(part, engine), method.centered)
         found["zero_shot"] = most_likely(alone, task)
         found["consistent_zero_shot"] = chosen(part, alone, task, consistency=True)
         for name, of_part in found.items():

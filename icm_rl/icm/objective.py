@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, combinations
+from statistics import fmean
 from typing import Literal
 
 from icm_rl.engines import Engine, Request
@@ -13,7 +14,13 @@ from icm_rl.tasks import Example, Label, Task, group_members
 Labels = Mapping[str, Label]
 """Labels by example id."""
 
-Objective = Literal["mean_log_odds", "sum_log_prob"]
+Objective = Literal["centered", "mean_log_odds", "sum_log_prob"]
+
+LogProbs = Mapping[str, Sequence[float]]
+"""For each example, by its id, the log-probability of each label."""
+
+LogOdds = dict[str, tuple[float, ...]]
+"""For each example, by its id, the log-odds of each label against all others together."""
 
 ContextOrder = Literal["tree", "fixed"]
 
@@ -44,18 +51,44 @@ def log_odds(log_probs: Sequence[float], index: int) -> float:
     )
 
 
-def labels_log_odds(
-    task: Task, labels: Labels, log_probs: Mapping[str, Sequence[float]]
-) -> dict[str, float]:
+def all_log_odds(log_probs: LogProbs, centered: bool = False) -> LogOdds:
+    """The log-odds of each example's labels.
+
+    Args:
+        log_probs: For each example the log-probability of each label.
+        centered: Whether each label's are taken less their mean over these examples: what the model
+            thinks of the label whatever the example, which says nothing of this one.
+    """
+    odds = {
+        id: tuple(log_odds(values, index) for index in range(len(values)))
+        for id, values in log_probs.items()
+    }
+    return less(odds, label_means(odds)) if centered else odds
+
+
+def label_means(odds: LogOdds) -> tuple[float, ...]:
+    """The mean log-odds of each label."""
+    return tuple(map(fmean, zip(*odds.values(), strict=True)))
+
+
+def less(odds: LogOdds, means: Sequence[float]) -> LogOdds:
+    """The log-odds less those of each label that are given."""
+    return {
+        id: tuple(value - mean for value, mean in zip(values, means, strict=True))
+        for id, values in odds.items()
+    }
+
+
+def labels_log_odds(task: Task, labels: Labels, odds: LogOdds) -> dict[str, float]:
     """How sure each label is: its log-odds, by example id.
 
     Args:
         task: Gives the order of the labels.
         labels: The labels.
-        log_probs: For each example the log-probability of each label.
+        odds: For each example the log-odds of each label.
     """
     index = {label: index for index, label in enumerate(task.verbalizers)}
-    return {id: log_odds(log_probs[id], index[label]) for id, label in labels.items()}
+    return {id: odds[id][index[label]] for id, label in labels.items()}
 
 
 @dataclass(frozen=True)
@@ -135,10 +168,15 @@ def leave_one_out(count: int) -> tuple[tuple[int, ...], ...]:
 def inconsistent_pairs(
     groups: Mapping[str, Sequence[Example]], task: Task, labels: Labels
 ) -> Iterator[tuple[Example, Example]]:
-    """The labeled pairs of each group whose labels the task's relation does not allow."""
+    """The labeled pairs of each group whose labels the task's relation does not allow.
+
+    Where one of a whole group must be True and none is, these are all its pairs.
+    """
     for members in groups.values():
-        for a, b in combinations([e for e in members if e.id in labels], 2):
-            if not task.consistent(a, labels[a.id], b, labels[b.id]):
+        labeled = [e for e in members if e.id in labels]
+        none_true = task.some_true and not any(labels.get(e.id, True) for e in members)
+        for a, b in combinations(labeled, 2):
+            if none_true or not task.consistent(a, labels[a.id], b, labels[b.id]):
                 yield a, b
 
 
@@ -151,7 +189,9 @@ class Scorer:
         engine: Answers "log P(label | context)" for the task's labels.
         alpha: The weight of mutual predictability.
         objective: ``mean_log_odds``, the mean over labeled examples of their label's log-odds
-            against all other labels (the authors' code), or ``sum_log_prob``, the sum of their
+            against all other labels (the authors' code); ``centered``, the same of log-odds less
+            their mean over the labeled examples, of two labels the covariance of labels and
+            log-odds, which is 0 where all have one label; or ``sum_log_prob``, the sum of their
             label's log-probability (the paper's text).
         consistency: Whether inconsistent pairs count.
         order: ``tree``, the arrangement's contexts, which share most of their prefixes; or
@@ -186,13 +226,26 @@ class Scorer:
         return Arrangement(self._ordered(set(ids)))
 
     def most_likely(
-        self, labels: Labels, arrangement: Arrangement, ids: Sequence[str]
-    ) -> list[Label]:
-        """The most likely label of each of some unlabeled examples, given all labeled ones."""
+        self, labels: Labels, arrangement: Arrangement, score: Score, ids: Sequence[str]
+    ) -> dict[str, Label]:
+        """The most likely label of each of some examples, given all other labeled ones.
+
+        Args:
+            labels: D.
+            arrangement: The order of D's examples.
+            score: The score of D, which has the answers for the labeled examples.
+            ids: Labeled examples, unlabeled ones, or both.
+        """
+        new = [id for id in ids if id not in labels]
         order = arrangement.full if self.order == "tree" else self._ordered(set(labels))
         context = self._context(order, labels)
-        requests = [Request(context, self.examples[id].text) for id in ids]
-        return [self.task.most_likely(answer) for answer in self.engine.label_log_probs(requests)]
+        requests = [Request(context, self.examples[id].text) for id in new]
+        answers = self.engine.label_log_probs(requests) if new else []
+        known = {id: score.log_probs[id] for id in ids if id in labels}
+        odds = all_log_odds(known | dict(zip(new, answers, strict=True)))
+        if self.objective == "centered":
+            odds = less(odds, label_means(all_log_odds(score.log_probs)))
+        return {id: self.task.most_likely(odds[id]) for id in ids}
 
     def scores(self, candidates: Sequence[Labels], arrangement: Arrangement) -> list[Score]:
         """U of each set of labels for the arranged examples.
@@ -244,14 +297,21 @@ class Scorer:
 
     def log_odds(self, labels: Labels, score: Score) -> dict[str, float]:
         """Each example's label's log-odds against all other labels, given all other examples."""
-        return labels_log_odds(self.task, labels, score.log_probs)
+        return labels_log_odds(self.task, labels, self.odds(score))
+
+    def odds(self, score: Score) -> LogOdds:
+        """Each labeled example's log-odds of each label, centered where the objective is."""
+        return all_log_odds(score.log_probs, self.objective == "centered")
 
     def _score(self, labels: Labels, log_probs: dict[str, Sequence[float]]) -> Score:
-        of_label = [(values, self._index[labels[id]]) for id, values in log_probs.items()]
-        if self.objective == "mean_log_odds":
-            predictability = sum(log_odds(*values) for values in of_label) / len(of_label)
+        if self.objective == "sum_log_prob":
+            predictability = sum(
+                values[self._index[labels[id]]] for id, values in log_probs.items()
+            )
         else:
-            predictability = sum(values[index] for values, index in of_label)
+            odds = all_log_odds(log_probs, self.objective == "centered")
+            of_labels = labels_log_odds(self.task, labels, odds)
+            predictability = sum(of_labels.values()) / len(of_labels)
         inconsistencies = len(self.inconsistent_pairs(labels))
         utility = self.alpha * predictability - inconsistencies
         return Score(utility, predictability, inconsistencies, log_probs)

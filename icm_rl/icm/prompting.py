@@ -1,16 +1,13 @@
 """Labels by prompting alone: without demonstrations, or after some with given labels."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 from icm_rl.engines import Engine, Request
 from icm_rl.icm.consistency import consistency_fix_maxprob
-from icm_rl.icm.objective import Labels, leave_one_out
+from icm_rl.icm.objective import Labels, LogOdds, LogProbs, all_log_odds, leave_one_out
 from icm_rl.tasks import Example, Label, Task, group_members
-
-LogProbs = dict[str, tuple[float, ...]]
-"""For each example, by its id, the log-probability of each label."""
 
 Shots = Sequence[tuple[Example, Label]]
 """Examples with the labels with which they stand in a context, in their order there."""
@@ -34,32 +31,33 @@ def few_shot_log_probs(
     return {e.id: answer for e, answer in zip(examples, answers, strict=True)}
 
 
-def most_likely(log_probs: Mapping[str, Sequence[float]], task: Task) -> dict[str, Label]:
-    """The most likely label of each example."""
-    return {id: task.most_likely(answer) for id, answer in log_probs.items()}
+def most_likely(odds: LogOdds, task: Task) -> dict[str, Label]:
+    """The most likely label of each example, by the log-odds of its labels."""
+    return {id: task.most_likely(of_labels) for id, of_labels in odds.items()}
 
 
 def chosen(
-    examples: Sequence[Example],
-    log_probs: Mapping[str, Sequence[float]],
-    task: Task,
-    consistency: bool,
+    examples: Sequence[Example], odds: LogOdds, task: Task, consistency: bool
 ) -> dict[str, Label]:
     """The most likely label of each example, made consistent in its group if so asked.
 
     Args:
         examples: Whole consistency groups.
-        log_probs: For each example the log-probability of each label.
+        odds: For each example the log-odds of each label.
         task: Gives the labels and the relation.
         consistency: Whether the most confident example of a group decides (Algorithm 4).
     """
     if consistency:
-        return consistency_fix_maxprob(examples, task, log_probs)
-    return most_likely(log_probs, task)
+        return consistency_fix_maxprob(examples, task, odds)
+    return most_likely(odds, task)
 
 
 def many_shot(
-    examples: Sequence[Example], labels: Labels, task: Task, engine: Engine
+    examples: Sequence[Example],
+    labels: Labels,
+    task: Task,
+    engine: Engine,
+    centered: bool = False,
 ) -> dict[str, Label]:
     """The most likely label of each example, given the labels of all other groups.
 
@@ -73,7 +71,7 @@ def many_shot(
     ]
     asked = [(e, own) for members, own in zip(groups, shots, strict=True) for e in members]
     log_probs = few_shot_log_probs([e for e, _ in asked], [own for _, own in asked], task, engine)
-    return most_likely(log_probs, task)
+    return most_likely(all_log_odds(log_probs, centered), task)
 
 
 def random_labels(examples: Sequence[Example], task: Task, rng: random.Random) -> dict[str, Label]:

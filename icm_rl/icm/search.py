@@ -201,10 +201,9 @@ def _iterate(
     """Lines 4 to 16 of Algorithm 1."""
     now = temperature(config, iteration, state.accepted)
     example = rng.choices(examples, _sampling_weights(scorer, examples, state.labels))[0]
-    if example.id in state.labels:
-        label = scorer.task.most_likely(state.score.log_probs[example.id])
-    else:
-        [label] = scorer.most_likely(state.labels, state.arrangement, [example.id])
+    [label] = scorer.most_likely(
+        state.labels, state.arrangement, state.score, [example.id]
+    ).values()
     before, accepted = dict(state.labels), False
     if state.labels.get(example.id) != label:
         drawn = {**state.labels, example.id: label}
@@ -299,8 +298,8 @@ def _label_the_rest(
     for members in group_members(examples).values():
         missing = [example.id for example in members if example.id not in state.labels]
         if missing:
-            likely = scorer.most_likely(state.labels, state.arrangement, missing)
-            labeled = {**state.labels, **dict(zip(missing, likely, strict=True))}
+            likely = scorer.most_likely(state.labels, state.arrangement, state.score, missing)
+            labeled = {**state.labels, **likely}
             state.arrangement = state.arrangement.moved_last(e.id for e in members)
             state.labels, state.score = consistency_fix(
                 scorer, labeled, state.arrangement, rng, config.max_fix_rounds

@@ -1,17 +1,20 @@
 """Writes labels: one by one, as history, as preferences, and as a data set with a card."""
 
+import math
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from icm_rl.files import write_jsonl
-from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.config import IcmConfig, Pairing
 from icm_rl.icm.export import export
 from icm_rl.icm.methods import Labeling, Method
 from icm_rl.icm.objective import Labels
 from icm_rl.icm.prompting import accuracy
 from icm_rl.tasks import Dataset, Example, Label, group_members
+from icm_rl.tasks.base import Messages, Responses
 from icm_rl.tasks.pairs import as_query
 
 
@@ -32,9 +35,13 @@ def write_labels(
     rows = _label_rows(data, labeling)
     write_jsonl(folder / "labels.jsonl", rows)
     write_jsonl(folder / "history.jsonl", _history(labeling, data.gold))
-    if data.pairs:
-        preferences = preference_rows(data, labeling.labels, labeling.log_odds)
-        counts = {"pairs": len(preferences), "pairs_dropped": len(data.pairs) - len(preferences)}
+    if data.pairs or data.responses:
+        preferences = preference_rows(
+            data, labeling.labels, labeling.log_odds, config.pairing or "best", config.min_log_odds
+        )
+        counts = {"pairs": len(preferences)}
+        if data.pairs:
+            counts["pairs_dropped"] = len(data.pairs) - len(preferences)
         write_jsonl(folder / "preferences.jsonl", preferences)
         rows = preferences or rows
     export(rows, config, method, metrics, folder / "dataset")
@@ -42,17 +49,36 @@ def write_labels(
 
 
 def preference_rows(
-    data: Dataset, labels: Labels, log_odds: Mapping[str, float] | None = None
+    data: Dataset,
+    labels: Labels,
+    log_odds: Mapping[str, float] | None = None,
+    pairing: Pairing = "all",
+    min_log_odds: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Rows in TRL's conversational preference format for the pairs whose labels agree.
+    """Rows in TRL's conversational preference format.
 
-    A pair is left out where its examples are unlabeled or name neither or both responses better.
+    A pair whose examples are its two orders is left out where they are unlabeled or name neither or
+    both responses better. Of responses that were judged by themselves, one is better than another
+    by its log-odds of True; where log-odds are not known, those labeled True are better than those
+    labeled False.
 
     Args:
-        data: Pairs and their examples.
+        data: Pairs or responses, and their examples.
         labels: The label of each example.
-        log_odds: The log-odds of each label, where known; a preference's are their mean.
+        log_odds: The log-odds of each label, where known. A preference's are the mean of those of
+            its two orders, or the difference of its two responses'.
+        pairing: Of a prompt's responses, ``best``, the best against each other one, or ``all``.
+        min_log_odds: Preferences with lower log-odds are left out.
     """
+    rows = _of_pairs(data, labels, log_odds)
+    for found in data.responses.values():
+        rows += _of_responses(found, labels, log_odds, pairing)
+    return [row for row in rows if row.get("log_odds", math.inf) >= min_log_odds]
+
+
+def _of_pairs(
+    data: Dataset, labels: Labels, log_odds: Mapping[str, float] | None
+) -> list[dict[str, Any]]:
     members = group_members(data.examples)
     rows = []
     for group, pair in data.pairs.items():
@@ -60,14 +86,43 @@ def preference_rows(
         votes = {labels[e.id] == (e.key == "A>B") for e in labeled}  # True: the first is better
         if len(votes) == 1:
             better = pair.responses if votes.pop() else pair.responses[::-1]
-            row: dict[str, Any] = {
-                "prompt": pair.prompt,
-                "chosen": [{"role": "assistant", "content": better[0]}],
-                "rejected": [{"role": "assistant", "content": better[1]}],
-            }
-            sure = {"log_odds": mean(log_odds[e.id] for e in labeled)} if log_odds else {}
-            rows.append(row | sure)
+            sure = mean(log_odds[e.id] for e in labeled) if log_odds else None
+            rows.append(_preference(pair.prompt, *better, sure))
     return rows
+
+
+def _of_responses(
+    found: Responses, labels: Labels, log_odds: Mapping[str, float] | None, pairing: Pairing
+) -> list[dict[str, Any]]:
+    sure = log_odds or dict.fromkeys(found.texts, 0.5)
+    merits = {
+        id: sure[id] if labels[id] is True else -sure[id] for id in found.texts if id in labels
+    }
+    order = sorted(merits, key=lambda id: -merits[id])
+    pairs = [(order[0], other) for other in order[1:]]
+    if pairing == "all":
+        pairs = list(combinations(order, 2))
+    return [
+        _preference(
+            found.prompt,
+            found.texts[one],
+            found.texts[other],
+            merits[one] - merits[other] if log_odds else None,
+        )
+        for one, other in pairs
+        if merits[one] > merits[other]
+    ]
+
+
+def _preference(
+    prompt: Messages, chosen: str, rejected: str, log_odds: float | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "prompt": prompt,
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+    return row if log_odds is None else row | {"log_odds": log_odds}
 
 
 def _label_rows(data: Dataset, labeling: Labeling) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from statistics import mean
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from icm_rl.engines import Engine, LocalEngine, Request
-from icm_rl.icm.objective import Scorer
+from icm_rl.icm.objective import Scorer, all_log_odds
 from icm_rl.icm.prompting import (
     accuracy,
     many_shot,
@@ -82,7 +82,7 @@ def judge_pools(
         kind = TASKS[_TASKS[task]]
         scorer = Scorer(pool.examples, kind, engine)
         gold = pool.labels["truth"]
-        zero_shot = most_likely(zero_shot_log_probs(pool.examples, engine), kind)
+        zero_shot = most_likely(all_log_odds(zero_shot_log_probs(pool.examples, engine)), kind)
         note("baselines", "zero_shot", accuracy(zero_shot, gold))
         shots = many_shot(pool.examples, random_labels(pool.examples, kind, rng), kind, engine)
         note("baselines", "random_labels", accuracy(shots, gold))

@@ -12,8 +12,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from icm_rl.errors import InputError
-from icm_rl.models import default_device, first_line, load_tokenizer, resolve
+from icm_rl.errors import InputError, first_line
+from icm_rl.models import default_device, load_tokenizer, resolve
 from icm_rl.reward.batching import Group, can_share_prefixes, common_prefix, forward_groups
 
 Messages = list[dict[str, str]]

@@ -15,18 +15,23 @@ from icm_rl.tasks import (
     hhh,
     poems,
     preferences,
+    responses,
     truthfulqa,
 )
 from icm_rl.tasks.base import TRUE_FALSE, Dataset, Example, Label, Pair, Task, group_members
-from icm_rl.tasks.relations import OF_TRUE_AND_FALSE, load_relation
+from icm_rl.tasks.relations import OF_TRUE_AND_FALSE, exactly_one, load_relation
 
 PAIR_TASKS = {
     module.TASK.name: module.TASK for module in (preferences, hhh, alpaca, author_gender, poems)
 }
-TASKS = PAIR_TASKS | {module.TASK.name: module.TASK for module in (truthfulqa, gsm8k, claims)}
+PREFERENCE_TASKS = PAIR_TASKS | {responses.TASK.name: responses.TASK}
+"""The tasks whose labels make preferences."""
+
+TASKS = PREFERENCE_TASKS | {module.TASK.name: module.TASK for module in (truthfulqa, gsm8k, claims)}
 
 __all__ = [
     "PAIR_TASKS",
+    "PREFERENCE_TASKS",
     "TASKS",
     "TRUE_FALSE",
     "Dataset",
@@ -70,14 +75,15 @@ def configured(
         changes["verbalizers"] = _verbalizers(verbalizers)
     if relation is not None:
         changes["consistent"] = load_relation(relation)
+        changes["some_true"] = changes["consistent"] is exactly_one
     for flag, column in (("group_column", group_column), ("key_column", key_column)):
         if column is not None:
-            if name in PAIR_TASKS:
-                raise InputError(f"--{flag} is for tasks of claims; '{name}' is one of pairs")
+            if name in PREFERENCE_TASKS:
+                raise InputError(f"--{flag} is for tasks of claims; '{name}' has prompts")
             changes[flag] = column
     task = replace(task, **changes)
     if set(task.verbalizers) != set(TRUE_FALSE) and (
-        name in PAIR_TASKS or task.consistent in OF_TRUE_AND_FALSE
+        name in PREFERENCE_TASKS or task.consistent in OF_TRUE_AND_FALSE
     ):
         raise InputError(
             f"--verbalizers: the task '{name}' and its relation need the labels True and False; "

@@ -47,6 +47,14 @@ class Pair:
     responses: tuple[str, str]
 
 
+@dataclass(frozen=True)
+class Responses:
+    """A prompt and the responses that are examples of one group, by example id."""
+
+    prompt: Messages
+    texts: Mapping[str, str]
+
+
 @dataclass
 class Dataset:
     """A task's examples, with what is known of them kept apart.
@@ -56,13 +64,15 @@ class Dataset:
         gold: Gold labels by example id, where known.
         human: Human labels by example id, where known.
         pairs: For preferences, the pair behind each group.
-        left_out: Of pairs that are none, by group, why.
+        responses: For responses judged one by one, the prompt and its responses, by group.
+        left_out: Of prompts that say nothing of what is better, by group, why.
     """
 
     examples: list[Example] = field(default_factory=list)
     gold: dict[str, Label] = field(default_factory=dict)
     human: dict[str, Label] = field(default_factory=dict)
     pairs: dict[str, Pair] = field(default_factory=dict)
+    responses: dict[str, Responses] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,6 +92,7 @@ class Task:
         group_column: The column that names a claim's group; None where each stands alone.
         key_column: The column of a claim's key; None where its text is the key.
         row_is_group: Whether each row is a group, so that reading can stop early.
+        some_true: Whether the labels of a whole group contradict each other where none is True.
     """
 
     name: str
@@ -94,6 +105,7 @@ class Task:
     group_column: str | None = None
     key_column: str | None = None
     row_is_group: bool = False
+    some_true: bool = False
 
     def render(self, value: Callable[[str], str]) -> str:
         """The template with each placeholder replaced by ``value(placeholder)``."""
@@ -101,6 +113,23 @@ class Task:
             literal + ("" if name is None else value(name))
             for literal, name, _, _ in Formatter().parse(self.template)
         )
+
+    def filled(self, values: Mapping[str, str]) -> str:
+        """The template with these values.
+
+        Raises:
+            InputError: The template names something else.
+        """
+
+        def value(name: str) -> str:
+            if name not in values:
+                known = ", ".join(f"{{{known}}}" for known in values)
+                raise InputError(
+                    f"--template names {{{name}}}; for the task '{self.name}' it can name {known}"
+                )
+            return values[name]
+
+        return self.render(value)
 
     def demonstration(self, example: Example, label: Label) -> tuple[str, str]:
         """An example with its label, as it stands in a context: its text, and what follows it.
@@ -136,7 +165,9 @@ class Task:
                     )
                 seen.add(example.id)
         if not data.examples:
-            why = f" (they are pairs {next(iter(data.left_out.values()))})" if data.left_out else ""
+            why = (
+                f" (they are prompts {next(iter(data.left_out.values()))})" if data.left_out else ""
+            )
             raise InputError(f"{source}: no row is of use to the task '{self.name}'{why}")
         if limit is not None:
             data = _first_groups(data, limit)
@@ -197,5 +228,6 @@ def _first_groups(data: Dataset, limit: int) -> Dataset:
         {id: label for id, label in data.gold.items() if id in ids},
         {id: label for id, label in data.human.items() if id in ids},
         {group: pair for group, pair in data.pairs.items() if group in groups},
+        {group: found for group, found in data.responses.items() if group in groups},
         data.left_out,
     )

@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 
 from icm_rl.data import Row, unusable
-from icm_rl.errors import InputError
 from icm_rl.tasks.base import Dataset, Example, Messages, Pair, Task, add_example
 
 
@@ -40,16 +39,7 @@ def compare(task: Task, query: str, a: str, b: str) -> str:
     Raises:
         InputError: The template names something else.
     """
-    values = {"query": query, "a": a, "b": b}
-
-    def value(name: str) -> str:
-        if name not in values:
-            raise InputError(
-                f"--template names {{{name}}}; for pairs it can name {{query}}, {{a}} and {{b}}"
-            )
-        return values[name]
-
-    return task.render(value)
+    return task.filled({"query": query, "a": a, "b": b})
 
 
 def as_query(prompt: Messages) -> str:

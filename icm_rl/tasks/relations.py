@@ -20,6 +20,16 @@ def same_key(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
     return a.key != b.key or label_a == label_b
 
 
+def unrelated(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
+    """Any labels go together."""
+    return True
+
+
+def exactly_one(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
+    """Two different answers cannot both be True, and of a whole group one is (``some_true``)."""
+    return exclusive(a, label_a, b, label_b)
+
+
 def implication(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
     """A claim with a larger number as its key implies those with a smaller one.
 
@@ -43,10 +53,16 @@ def _number(example: Example) -> float:
 
 
 RELATIONS: dict[str, Relation] = {
-    relation.__name__: relation for relation in (exclusive, asymmetric, same_key, implication)
+    "exclusive": exclusive,
+    "at_most_one": exclusive,
+    "exactly_one": exactly_one,
+    "asymmetric": asymmetric,
+    "same_key": same_key,
+    "implication": implication,
+    "none": unrelated,
 }
 
-OF_TRUE_AND_FALSE = (exclusive, implication)
+OF_TRUE_AND_FALSE = (exclusive, exactly_one, implication)
 """The relations that have no meaning for other labels."""
 
 

@@ -8,6 +8,7 @@ from icm_rl.engines import LocalEngine, Request
 from icm_rl.icm.consistency import consistency_fix_maxprob
 from icm_rl.icm.finetune import FinetuneConfig, finetuned
 from icm_rl.icm.methods.folds import split_into_folds
+from icm_rl.icm.objective import all_log_odds
 from icm_rl.tasks import TASKS, Example
 from icm_rl.tasks.relations import asymmetric
 
@@ -22,7 +23,7 @@ def fixed(task, keys, odds) -> list[bool]:
     """The labels by name, from each example's log P(True) − log P(False)."""
     examples = claims(*keys)
     log_probs = {e.id: (value, 0.0) for e, value in zip(examples, odds, strict=True)}
-    return list(consistency_fix_maxprob(examples, task, log_probs).values())
+    return list(consistency_fix_maxprob(examples, task, all_log_odds(log_probs)).values())
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,9 @@ def test_of_the_two_orders_of_a_pair_the_more_confident_decides():
 
 def test_groups_do_not_decide_on_each_other():
     examples = [Example("0", "", "g", "a"), Example("1", "", "h", "b")]
-    found = consistency_fix_maxprob(examples, EXCLUSIVE, {"0": (1.0, 0.0), "1": (2.0, 0.0)})
+    found = consistency_fix_maxprob(
+        examples, EXCLUSIVE, all_log_odds({"0": (1.0, 0.0), "1": (2.0, 0.0)})
+    )
     assert found == {"0": True, "1": True}
 
 

@@ -226,7 +226,7 @@ def test_labels_of_the_users_own(tmp_path):
             "--verbalizers: 'no' must stand for text, not 0",
         ),
         ({"verbalizers": {"yes": " Yes", "no": " No"}}, "need the labels True and False"),
-        ({"relation": "none"}, "--relation 'none' is not known"),
+        ({"relation": "nun"}, "--relation 'nun' is not known"),
         ({"group_column": "g"}, "--group_column is for tasks of claims"),
     ],
 )
@@ -237,7 +237,9 @@ def test_settings_that_do_not_go(settings, message):
 
 def test_a_template_for_pairs_names_what_pairs_have(tmp_path):
     path = write(tmp_path / "p.jsonl", {"prompt": "p", "response_a": "x", "response_b": "y"})
-    with pytest.raises(InputError, match=r"--template names \{answer\}; for pairs it can name"):
+    with pytest.raises(
+        InputError, match=r"--template names \{answer\}; for the task 'preferences' it can name"
+    ):
         configured("preferences", "{query} {answer}").load(path)
     [first, _] = configured("preferences", "{query}: {b} or {a}?").load(path).examples
     assert first.text == "p: y or x?"

@@ -6,8 +6,8 @@ from accelerate import PartialState
 
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.methods.base import Cost, Job, Labeling
-from icm_rl.icm.objective import labels_log_odds
-from icm_rl.icm.prompting import LogProbs, chosen
+from icm_rl.icm.objective import LogProbs, all_log_odds, labels_log_odds
+from icm_rl.icm.prompting import chosen
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example
 
@@ -16,7 +16,11 @@ _ASKED_AT_ONCE = 256
 
 
 def answered(
-    job: Job, name: str, ask: Callable[[Sequence[Example]], LogProbs], consistency: bool
+    job: Job,
+    name: str,
+    ask: Callable[[Sequence[Example]], LogProbs],
+    consistency: bool,
+    centered: bool,
 ) -> Labeling:
     """The labels that an answer to each example gives.
 
@@ -28,6 +32,7 @@ def answered(
         name: What is shown while one waits.
         ask: The log-probability of each label, for some examples.
         consistency: Whether the most confident example of a group decides on it (Algorithm 4).
+        centered: Whether log-odds are taken less their mean over all examples.
     """
     processes = PartialState()
     starts = range(0, len(job.examples), _ASKED_AT_ONCE)
@@ -47,7 +52,8 @@ def answered(
     processes.wait_for_everyone()
     saved = [read_json(file) for file in files.values()]
     log_probs = {id: tuple(answer) for part in saved for id, answer in part["log_probs"].items()}
-    labels = chosen(job.examples, log_probs, job.task, consistency)
+    odds = all_log_odds(log_probs, centered)
+    labels = chosen(job.examples, odds, job.task, consistency)
     cost = sum((Cost(**part["cost"]) for part in saved), Cost())
     record = {"pool": 0, "iteration": 0, "labeled": len(labels), "changes": labels}
-    return Labeling(labels, labels_log_odds(job.task, labels, log_probs), cost, [record])
+    return Labeling(labels, labels_log_odds(job.task, labels, odds), cost, [record])

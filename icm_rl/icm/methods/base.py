@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from icm_rl.engines import Engine
 from icm_rl.icm.objective import Labels
@@ -157,6 +157,11 @@ class Method(ABC):
         """What it asks for, with these settings."""
         return frozenset()
 
+    @property
+    def centered(self) -> bool:
+        """Whether it decides by log-odds less their mean over the examples; so do baselines."""
+        return False
+
     def check(self, job: Job) -> None:  # noqa: B027 (most methods can label anything)
         """Looks before anything is written whether the data set can be labeled.
 
@@ -170,3 +175,20 @@ class Method(ABC):
 
         Several processes may call it; each has its share of the work and returns the whole.
         """
+
+
+@dataclass
+class ByLogOdds(Method):
+    """A method whose labels are the most likely ones, by log-odds as they are or centered."""
+
+    objective: Literal["centered", "mean_log_odds"] = field(
+        default="mean_log_odds",
+        metadata={
+            "help": "By which log-odds labels are decided: 'centered', less each label's mean over "
+            "all examples, or 'mean_log_odds', as they are."
+        },
+    )
+
+    @property
+    def centered(self) -> bool:
+        return self.objective == "centered"

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 from icm_rl.engines import LocalEngine
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
-from icm_rl.icm.methods.base import Cost, Job, Labeling, Method, Need
-from icm_rl.icm.objective import Labels, inconsistent_pairs, labels_log_odds
-from icm_rl.icm.prompting import LogProbs, chosen, zero_shot_log_probs
+from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Need
+from icm_rl.icm.objective import Labels, all_log_odds, inconsistent_pairs, labels_log_odds
+from icm_rl.icm.prompting import chosen, zero_shot_log_probs
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example, Label, group_members
 
@@ -29,7 +29,7 @@ _LABELED_AT_ONCE = 512
 
 
 @dataclass
-class Folds(FinetuneConfig, Method):
+class Folds(FinetuneConfig, ByLogOdds):
     """Scalable ICM: Algorithms 3 and 4 of the paper."""
 
     name: ClassVar[str] = "folds"
@@ -156,13 +156,14 @@ class _Rounds:
             trained: What the model's training read.
         """
         engine = self.engine.with_model(model)
-        log_probs: LogProbs = {}
+        log_probs: dict[str, Sequence[float]] = {}
         for first in range(0, len(examples), _LABELED_AT_ONCE):
             some = examples[first : first + _LABELED_AT_ONCE]
             log_probs |= zero_shot_log_probs(some, engine)
             self._progress.advance(len(some))
-        labels = chosen(examples, log_probs, self.task, consistency=True)
-        odds = labels_log_odds(self.task, labels, log_probs)
+        all_odds = all_log_odds(log_probs, self.method.centered)
+        labels = chosen(examples, all_odds, self.task, consistency=True)
+        odds = labels_log_odds(self.task, labels, all_odds)
         start = Cost(seconds=before.seconds)  # the engine of this model began to count at zero
         cost = Cost.so_far(engine) - start + trained
         saved = {"labels": labels, "log_odds": odds, "cost": cost.to_json()}

@@ -16,16 +16,17 @@ from annotated_types import Ge
 
 from icm_rl.errors import InputError
 from icm_rl.icm.methods.answers import answered
-from icm_rl.icm.methods.base import Job, Labeling, Method, Need
+from icm_rl.icm.methods.base import ByLogOdds, Job, Labeling, Need
+from icm_rl.icm.objective import LogProbs
 from icm_rl.icm.pools import check_fit, example_tokens, how_many_fit
-from icm_rl.icm.prompting import LogProbs, Shots, few_shot_log_probs
+from icm_rl.icm.prompting import Shots, few_shot_log_probs
 from icm_rl.tasks import Example
 
 MOST_SHOTS = 32
 
 
 @dataclass
-class RandomFewShot(Method):
+class RandomFewShot(ByLogOdds):
     """Each example is asked after others with random labels, in several such contexts."""
 
     name: ClassVar[str] = "random_few_shot"
@@ -66,7 +67,7 @@ class RandomFewShot(Method):
                 for e in examples
             }
 
-        return answered(job, self.name, ask, self.consistency)
+        return answered(job, self.name, ask, self.consistency, self.centered)
 
     def _count(self, job: Job) -> int:
         """N: the examples of a context.

@@ -18,7 +18,7 @@ from icm_rl.engines import LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
-from icm_rl.icm.methods.base import Cost, Job, Labeling, Method, Need
+from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Need
 from icm_rl.icm.objective import ContextOrder, Objective, Scorer
 from icm_rl.icm.search import SearchConfig, SearchState, search, total_iterations
 from icm_rl.progress import Progress
@@ -31,7 +31,7 @@ _SearchJob = tuple[int, int]
 
 
 @dataclass
-class Search(FinetuneConfig, SearchConfig, Method):
+class Search(FinetuneConfig, SearchConfig, ByLogOdds):
     """Internal Coherence Maximization: Algorithms 1 and 2 of the paper."""
 
     name: ClassVar[str] = "search"
@@ -44,10 +44,11 @@ class Search(FinetuneConfig, SearchConfig, Method):
     alpha: Annotated[float, Ge(0)] = field(
         default=50.0, metadata={"help": "Weight of mutual predictability in U (paper: 50, 30, 20)."}
     )
-    objective: Objective = field(
+    objective: Objective = field(  # type: ignore[assignment]
         default="mean_log_odds",
         metadata={
-            "help": "P(D): 'mean_log_odds' of the authors' code, or 'sum_log_prob' of the paper."
+            "help": "P(D): 'centered', the mean of the labels' log-odds less each label's mean; "
+            "'mean_log_odds', of the authors' code; or 'sum_log_prob', of the paper."
         },
     )
     consistency: bool = field(

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from icm_rl.icm.methods.answers import answered
-from icm_rl.icm.methods.base import Job, Labeling, Method
-from icm_rl.icm.prompting import LogProbs, zero_shot_log_probs
+from icm_rl.icm.methods.base import ByLogOdds, Job, Labeling
+from icm_rl.icm.objective import LogProbs
+from icm_rl.icm.prompting import zero_shot_log_probs
 from icm_rl.tasks import Example
 
 
 @dataclass
-class ZeroShot(Method):
+class ZeroShot(ByLogOdds):
     """Each example is asked by itself."""
 
     name: ClassVar[str] = "zero_shot"
@@ -26,4 +27,4 @@ class ZeroShot(Method):
         def ask(examples: Sequence[Example]) -> LogProbs:
             return zero_shot_log_probs(examples, job.engine)
 
-        return answered(job, self.name, ask, self.consistency)
+        return answered(job, self.name, ask, self.consistency, self.centered)
