@@ -70,14 +70,16 @@ def _configs(args: list[str]) -> int:
         return 0 if args in (["-h"], ["--help"]) else 2
     folder = configs()
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    said = []  # all at the end, so that no reader who closes the pipe stops the copying
     for file in files:
         target = CONFIGS / file
         if not args:
-            print(target)
+            said.append(str(target))
         elif target.exists():
-            print(f"{target}: is there already, left as it is")
+            said.append(f"{target}: is there already, left as it is")
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / file, Path(target))
-            print(f"{target}: copied")
+            said.append(f"{target}: copied")
+    print("\n".join(said))
     return 0

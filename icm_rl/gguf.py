@@ -122,8 +122,8 @@ def _convert(file: Path, folder: Path) -> None:
         config = AutoConfig.from_pretrained(**source)
         tokenizer = AutoTokenizer.from_pretrained(**source)
         model = AutoModelForCausalLM.from_pretrained(
-                **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-            )
+            **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
     except Exception as error:
         raise _unreadable(file, error) from None
     # transformers refuses to save a model that it read from a GGUF file; one made afresh it saves

@@ -68,7 +68,9 @@ def test_a_file_that_is_no_model_is_named(tmp_path, folder):
     other = tiny_gguf.write(tmp_path / "other.gguf", architecture="chameleon")
     refused(tmp_path / "no.gguf", f"{tmp_path / 'no.gguf'}: no such file; check the path")
     refused(half, f"{half}: no model could be read from it (")
-    refused(text, f"{text}: no model could be read from it (GGUF magic invalid); check that it is whole")
+    refused(
+        text, f"{text}: no model could be read from it (GGUF magic invalid); check that it is whole"
+    )
     refused(none, f"{none}: has no tokenizer; convert the model with its tokenizer")
     refused(other, "GGUF model with architecture chameleon is not supported yet.")
     assert not folder.exists() or not found(folder)

@@ -191,7 +191,10 @@ def test_a_method_of_the_users_own(data, tmp_path):
     assert metrics["method"] == "bold" and metrics["computed_tokens"] > 0
     card = (tmp_path / "out" / "dataset" / "README.md").read_text()
     assert "by a base model, by boldness <b>alone</b>" in card and "boldness: 3.0" in card
-    assert len(rows(tmp_path / "out" / "labels.jsonl")) == 16
+    labels = rows(tmp_path / "out" / "labels.jsonl")
+    assert len(labels) == 16
+    [whole] = rows(tmp_path / "out" / "history.jsonl")
+    assert whole["changes"] == {row["id"]: row["label"] for row in labels}
     for flag, message in (
         (("--restarts", 2), "--restarts is a setting of --method search, not of bold; drop it"),
         (("--folds", 2), "--folds is a setting of --method folds, not of bold; drop it"),

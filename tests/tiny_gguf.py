@@ -8,10 +8,8 @@ import numpy as np
 HIDDEN, VOCABULARY = 16, 8
 
 
-def write(
-    path: Path, architecture: str = "llama", tokenizer: bool = True, seed: int = 0
-) -> Path:
-    """A Llama of one layer whose eight words are letters and a pair of them, with random weights."""
+def write(path: Path, architecture: str = "llama", tokenizer: bool = True, seed: int = 0) -> Path:
+    """A Llama of one layer with random weights; its words are letters and a pair of them."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("tiny")

@@ -14,6 +14,7 @@ def consistency_fix(
     arrangement: Arrangement,
     rng: random.Random,
     max_rounds: int = 10,
+    group: str | None = None,
 ) -> tuple[dict[str, Label], Score]:
     """Resolves inconsistent pairs one after the other by the consistent option of highest U.
 
@@ -27,6 +28,7 @@ def consistency_fix(
         arrangement: The order of their examples in each other's contexts.
         rng: Samples the pair.
         max_rounds: M of Algorithm 2.
+        group: The one whose pairs are resolved; by default all are.
 
     Returns:
         The fixed labels and their score.
@@ -34,7 +36,7 @@ def consistency_fix(
     fixed = dict(labels)
     refused: set[tuple[Example, Example]] = set()
     for _ in range(max_rounds):
-        pairs = [pair for pair in scorer.inconsistent_pairs(fixed) if pair not in refused]
+        pairs = [pair for pair in scorer.inconsistent_pairs(fixed, group) if pair not in refused]
         if not pairs:
             break
         a, b = rng.choice(pairs)
@@ -53,7 +55,7 @@ def consistency_fix(
 
 
 def consistency_fix_maxprob(
-    examples: Sequence[Example], task: Task, odds: LogOdds
+    examples: Sequence[Example], task: Task, odds: LogOdds, given: Labels | None = None
 ) -> dict[str, Label]:
     """The most probable labels, made consistent from the most confident one on (Algorithm 4).
 
@@ -66,12 +68,14 @@ def consistency_fix_maxprob(
         examples: Whole consistency groups.
         task: Gives the labels and the relation.
         odds: For each example the log-odds of each label.
+        given: Labels that stand; those examples need no log-odds.
     """
     names = list(task.verbalizers)
-    labels: dict[str, Label] = {}
+    labels = dict(given or {})
     for members in group_members(examples).values():
-        fixed: list[tuple[Example, Label]] = []
-        for example in sorted(members, key=lambda e: -max(odds[e.id])):
+        fixed = [(e, labels[e.id]) for e in members if e.id in labels]
+        asked = [e for e in members if e.id not in labels]
+        for example in sorted(asked, key=lambda e: -max(odds[e.id])):
             of_labels = dict(zip(names, odds[example.id], strict=True))
 
             def fit(label, example=example, fixed=fixed, of_labels=of_labels):
@@ -80,6 +84,6 @@ def consistency_fix_maxprob(
 
             fixed.append((example, max(reversed(names), key=fit)))
         labels |= {example.id: label for example, label in fixed}
-        if task.some_true and not any(labels[e.id] for e in members):
-            labels[max(members, key=lambda e: odds[e.id][names.index(True)]).id] = True
+        if asked and task.some_true and not any(labels[e.id] for e in members):
+            labels[max(asked, key=lambda e: odds[e.id][names.index(True)]).id] = True
     return {example.id: labels[example.id] for example in examples}

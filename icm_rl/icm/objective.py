@@ -215,20 +215,23 @@ class Scorer:
         self._index = {label: index for index, label in enumerate(task.verbalizers)}
         self._known: dict[frozenset, Score] = {}
 
-    def inconsistent_pairs(self, labels: Labels) -> list[tuple[Example, Example]]:
-        """The labeled pairs that contradict each other."""
+    def inconsistent_pairs(
+        self, labels: Labels, group: str | None = None
+    ) -> list[tuple[Example, Example]]:
+        """The labeled pairs that contradict each other, of all groups or of one."""
         if not self.consistency:
             return []
-        return list(inconsistent_pairs(self.groups, self.task, labels))
+        groups = self.groups if group is None else {group: self.groups[group]}
+        return list(inconsistent_pairs(groups, self.task, labels))
 
     def arranged(self, ids: Iterable[str]) -> Arrangement:
         """All in the base, each group's members side by side, whenever they were labeled."""
         return Arrangement(self._ordered(set(ids)))
 
-    def most_likely(
+    def odds_given(
         self, labels: Labels, arrangement: Arrangement, score: Score, ids: Sequence[str]
-    ) -> dict[str, Label]:
-        """The most likely label of each of some examples, given all other labeled ones.
+    ) -> LogOdds:
+        """The log-odds of each label of some examples, given all other labeled ones.
 
         Args:
             labels: D.
@@ -245,7 +248,7 @@ class Scorer:
         odds = all_log_odds(known | dict(zip(new, answers, strict=True)))
         if self.objective == "centered":
             odds = less(odds, label_means(all_log_odds(score.log_probs)))
-        return {id: self.task.most_likely(odds[id]) for id in ids}
+        return odds
 
     def scores(self, candidates: Sequence[Labels], arrangement: Arrangement) -> list[Score]:
         """U of each set of labels for the arranged examples.

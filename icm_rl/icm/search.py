@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from icm_rl.icm.consistency import consistency_fix
-from icm_rl.icm.objective import Arrangement, Labels, Score, Scorer
-from icm_rl.tasks import Example, Label, group_members
+from icm_rl.icm.consistency import consistency_fix, consistency_fix_maxprob
+from icm_rl.icm.objective import Arrangement, Labels, LogOdds, Score, Scorer
+from icm_rl.tasks import Example, Label
 
 TemperatureSchedule = Literal["paper", "log"]
 InitialLabels = Literal["random", "golden", "wrong"]
@@ -25,7 +25,8 @@ class SearchConfig:
     """The search's hyperparameters, with the paper's names and values (Appendix D.1)."""
 
     initial_examples: Annotated[int, Ge(1)] = field(
-        default=8, metadata={"help": "K, the examples that get labels at the start."}
+        default=8,
+        metadata={"help": "K, the examples that get labels at the start; with --sweeps all do."},
     )
     initial_labels: InitialLabels = field(
         default="random",
@@ -53,6 +54,13 @@ class SearchConfig:
     iterations_per_example: Annotated[float, Gt(0)] = field(
         default=3.0, metadata={"help": "Iterations of the search, per example of a pool."}
     )
+    sweeps: Annotated[int, Ge(0)] = field(
+        default=0,
+        metadata={
+            "help": "Before Algorithm 1: label all examples at random, not K, and so often all of "
+            "them again at once, each by all others in a new order; go on from the highest U."
+        },
+    )
     try_reverse: bool = field(
         default=False,
         metadata={"help": "At a search's end, take the opposite of all labels if its U is higher."},
@@ -71,6 +79,9 @@ class SearchState:
         accepted: The accepted changes so far.
         history: One record an iteration.
         rng_state: The state of the random generator.
+        swept: The labels of highest U of the sweeps so far, their arrangement and their score.
+        refused: Groups that contradict themselves and that no other labels of theirs improve, while
+            D stands.
         remembered: The sets scored since D last changed: most proposals are refused, and come
             again while D still stands.
     """
@@ -83,6 +94,8 @@ class SearchState:
     remembered: list[tuple[dict[str, Label], Score]]
     iteration: int = 0
     accepted: int = 0
+    swept: tuple[dict[str, Label], Arrangement, Score] | None = None
+    refused: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The state as JSON values."""
@@ -91,11 +104,18 @@ class SearchState:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "SearchState":
         """The state that ``to_json`` wrote."""
-        parts = {
-            "arrangement": Arrangement(*map(tuple, values["arrangement"].values())),
+
+        def arrangement(of: Mapping[str, Any]) -> Arrangement:
+            return Arrangement(*map(tuple, of.values()))
+
+        parts: dict[str, Any] = {
+            "arrangement": arrangement(values["arrangement"]),
             "score": Score(**values["score"]),
             "remembered": [(labels, Score(**score)) for labels, score in values["remembered"]],
         }
+        if values["swept"] is not None:
+            labels, order, score = values["swept"]
+            parts["swept"] = labels, arrangement(order), Score(**score)
         return cls(**{**values, **parts})
 
 
@@ -112,8 +132,8 @@ def temperature(config: SearchConfig, iteration: int, accepted: int) -> float:
 
 
 def total_iterations(config: SearchConfig, examples: int) -> int:
-    """How many iterations a pool of so many examples takes."""
-    return math.ceil(config.iterations_per_example * examples)
+    """How many iterations a pool of so many examples takes, sweeps included."""
+    return config.sweeps + math.ceil(config.iterations_per_example * examples)
 
 
 def search(
@@ -126,8 +146,11 @@ def search(
 ) -> SearchState:
     """Finds labels for the scorer's pool (Algorithm 1).
 
-    A proposal is scored only where its label differs from the current one, as in the authors' code.
-    Examples that no iteration labeled get their most likely label at the end. With ``try_reverse``
+    A proposal is scored only where its label differs from the current one, as in the authors' code,
+    or where its group contradicts itself. The fix heeds its group alone, the only one in which it
+    can make contradictions; others that stand are taken up when their turn comes. With ``sweeps``
+    all examples are labeled before the first iteration. Examples that no iteration labeled get
+    their most likely label at the end, consistent with those of their group. With ``try_reverse``
     the opposite of all labels is scored last, where that contradicts itself no more, and taken if
     its U is higher: the reverse of the truth is coherent too, and no single step leads out of it.
     The score of the labels found is computed afresh, so it depends on them alone, and not on the
@@ -150,10 +173,13 @@ def search(
         version, internal, gauss = state.rng_state
         rng.setstate((version, tuple(internal), gauss))
     for iteration in range(state.iteration + 1, total_iterations(config, len(examples)) + 1):
-        _iterate(scorer, examples, config, rng, state, iteration)
+        if iteration <= config.sweeps:
+            _sweep(scorer, examples, config, rng, state, iteration)
+        else:
+            _iterate(scorer, examples, config, rng, state, iteration)
         state.rng_state, state.remembered = list(rng.getstate()), scorer.remembered
         after_iteration(state)
-    _label_the_rest(scorer, examples, config, rng, state)
+    _label_the_rest(scorer, examples, state)
     state.arrangement = scorer.arranged(state.labels)
     scorer.forget()
     state.score = scorer.score(state.labels, state.arrangement)
@@ -169,8 +195,13 @@ def _initial(
     rng: random.Random,
     gold: Labels,
 ) -> SearchState:
-    """K random examples, labeled at random with as many of each label, and made consistent."""
-    chosen = rng.sample(examples, min(config.initial_examples, len(examples)))
+    """K random examples, labeled at random with as many of each label, and made consistent.
+
+    Where sweeps follow, all examples are, and the most confident of random log-odds decides on its
+    group: so many contradictions would take too many scores.
+    """
+    count = len(examples) if config.sweeps else min(config.initial_examples, len(examples))
+    chosen = rng.sample(examples, count)
     labels = list(scorer.task.verbalizers)
     if config.initial_labels == "golden":
         values = [gold[example.id] for example in chosen]
@@ -184,7 +215,12 @@ def _initial(
         rng.shuffle(values)
     drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
     arrangement = scorer.arranged(drawn)
-    fixed, score = consistency_fix(scorer, drawn, arrangement, rng, config.max_fix_rounds)
+    if config.sweeps:
+        sure = {id: tuple(rng.random() * (label == drawn[id]) for label in labels) for id in drawn}
+        fixed = _most_likely(scorer, sure)
+        score = scorer.score(fixed, arrangement)
+    else:
+        fixed, score = consistency_fix(scorer, drawn, arrangement, rng, config.max_fix_rounds)
     record = _record(0, config.initial_temperature, None, True, {}, fixed, score)
     rng_state = list(rng.getstate())
     return SearchState(fixed, arrangement, score, [record], rng_state, scorer.remembered)
@@ -199,21 +235,26 @@ def _iterate(
     iteration: int,
 ) -> None:
     """Lines 4 to 16 of Algorithm 1."""
-    now = temperature(config, iteration, state.accepted)
+    now = temperature(config, iteration - config.sweeps, state.accepted)
     example = rng.choices(examples, _sampling_weights(scorer, examples, state.labels))[0]
-    [label] = scorer.most_likely(
-        state.labels, state.arrangement, state.score, [example.id]
-    ).values()
+    odds = scorer.odds_given(state.labels, state.arrangement, state.score, [example.id])
+    label = scorer.task.most_likely(odds[example.id])
     before, accepted = dict(state.labels), False
-    if state.labels.get(example.id) != label:
-        drawn = {**state.labels, example.id: label}
-        changing = {e.id for pair in scorer.inconsistent_pairs(drawn) for e in pair}
-        mates = [e.id for e in scorer.groups[example.group] if e.id in {example.id, *changing}]
+    drawn, group = {**state.labels, example.id: label}, example.group
+    changing = {e.id for pair in scorer.inconsistent_pairs(drawn, group) for e in pair}
+    if drawn != state.labels or (changing and group not in state.refused):
+        mates = [e.id for e in scorer.groups[group] if e.id in {example.id, *changing}]
         arrangement = state.arrangement.moved_last(mates)
-        proposed, score = consistency_fix(scorer, drawn, arrangement, rng, config.max_fix_rounds)
-        delta = score.utility - state.score.utility
-        accepted = delta > 0 or rng.random() < math.exp(delta / now)
+        proposed, score = consistency_fix(
+            scorer, drawn, arrangement, rng, config.max_fix_rounds, group
+        )
+        if proposed == state.labels:
+            state.refused.append(group)
+        else:
+            delta = score.utility - state.score.utility
+            accepted = delta > 0 or rng.random() < math.exp(delta / now)
         if accepted:
+            state.refused = []
             if len(arrangement.tail) > math.log2(len(proposed)):
                 arrangement = scorer.arranged(proposed)
                 scorer.remember([])
@@ -226,6 +267,17 @@ def _iterate(
     state.history.append(
         _record(iteration, now, proposal, accepted, before, state.labels, state.score)
     )
+
+
+def _most_likely(scorer: Scorer, odds: LogOdds, given: Labels | None = None) -> dict[str, Label]:
+    """The labels given, and the most likely ones of all others, consistent where that counts."""
+    examples, given = list(scorer.examples.values()), given or {}
+    if scorer.consistency:
+        return consistency_fix_maxprob(examples, scorer.task, odds, given)
+    return {
+        e.id: given[e.id] if e.id in given else scorer.task.most_likely(odds[e.id])
+        for e in examples
+    }
 
 
 def _record(
@@ -263,6 +315,36 @@ def _sampling_weights(
     return [GROUP_WEIGHT if e.id not in labels and e.group in started else 1.0 for e in examples]
 
 
+def _sweep(
+    scorer: Scorer,
+    examples: Sequence[Example],
+    config: SearchConfig,
+    rng: random.Random,
+    state: SearchState,
+    iteration: int,
+) -> None:
+    """Labels all examples at once as all others say; after the last time, goes back to the best.
+
+    They stand in a new order each time: near ones say the most, so that in one order labels which
+    only follow from their neighbors' would do.
+    """
+    before = state.labels
+    state.labels = _most_likely(scorer, scorer.odds(state.score))
+    groups = list(scorer.groups.values())
+    rng.shuffle(groups)
+    state.arrangement = Arrangement(tuple(e.id for members in groups for e in members))
+    scorer.forget()
+    state.score = scorer.score(state.labels, state.arrangement)
+    if state.swept is None or state.score.utility > state.swept[2].utility:
+        state.swept = state.labels, state.arrangement, state.score
+    if iteration == config.sweeps:
+        state.labels, state.arrangement, state.score = state.swept
+        scorer.remember([(state.labels, state.score)])
+    state.iteration = iteration
+    now = temperature(config, 1, 0)
+    state.history.append(_record(iteration, now, None, True, before, state.labels, state.score))
+
+
 def _try_reverse(scorer: Scorer, config: SearchConfig, state: SearchState) -> None:
     """Takes the opposite of all labels where its U is higher."""
     one, other = scorer.task.verbalizers
@@ -287,20 +369,9 @@ def _try_reverse(scorer: Scorer, config: SearchConfig, state: SearchState) -> No
     )
 
 
-def _label_the_rest(
-    scorer: Scorer,
-    examples: Sequence[Example],
-    config: SearchConfig,
-    rng: random.Random,
-    state: SearchState,
-) -> None:
-    """Gives each example that no iteration labeled its most likely label, and fixes its group."""
-    for members in group_members(examples).values():
-        missing = [example.id for example in members if example.id not in state.labels]
-        if missing:
-            likely = scorer.most_likely(state.labels, state.arrangement, state.score, missing)
-            labeled = {**state.labels, **likely}
-            state.arrangement = state.arrangement.moved_last(e.id for e in members)
-            state.labels, state.score = consistency_fix(
-                scorer, labeled, state.arrangement, rng, config.max_fix_rounds
-            )
+def _label_the_rest(scorer: Scorer, examples: Sequence[Example], state: SearchState) -> None:
+    """Gives each example that no iteration labeled its most likely label, as its group allows."""
+    missing = [example.id for example in examples if example.id not in state.labels]
+    if missing:
+        odds = scorer.odds_given(state.labels, state.arrangement, state.score, missing)
+        state.labels = _most_likely(scorer, odds, state.labels)

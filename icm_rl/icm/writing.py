@@ -150,10 +150,14 @@ def _pair_columns(data: Dataset, example: Example) -> dict[str, str]:
 
 
 def _history(labeling: Labeling, gold: Labels) -> list[dict[str, Any]]:
-    """All iterations; with the accuracy of the pool's labels so far, where gold is known."""
+    """All iterations; with the accuracy of the pool's labels so far, where gold is known.
+
+    A method without iterations labels everything in one.
+    """
+    whole = {"pool": 0, "iteration": 0, "labeled": len(labeling.labels), "changes": labeling.labels}
     rows: list[dict[str, Any]] = []
     labels: dict[int, dict[str, Label]] = {}
-    for record in labeling.history:
+    for record in labeling.history or [whole]:
         so_far = labels.setdefault(record["pool"], {})
         so_far |= record["changes"]
         rows.append({**record, "accuracy": accuracy(so_far, gold)})

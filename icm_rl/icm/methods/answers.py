@@ -55,5 +55,4 @@ def answered(
     odds = all_log_odds(log_probs, centered)
     labels = chosen(job.examples, odds, job.task, consistency)
     cost = sum((Cost(**part["cost"]) for part in saved), Cost())
-    record = {"pool": 0, "iteration": 0, "labeled": len(labels), "changes": labels}
-    return Labeling(labels, labels_log_odds(job.task, labels, odds), cost, [record])
+    return Labeling(labels, labels_log_odds(job.task, labels, odds), cost)

@@ -72,7 +72,8 @@ class Labeling:
         log_odds: How sure the method is of each: the log-odds of the label against all others.
         cost: What it took.
         history: One record an iteration, with its ``pool``, its ``iteration``, how many examples
-            are ``labeled`` by then, and the labels that it changed under ``changes``.
+            are ``labeled`` by then, and the labels that it changed under ``changes``; empty where
+            there are none.
         utility: U = α · P_θ(D) − I(D) of the labels, where the method has one.
         figures: What else the method says of itself, by the names of ``metrics.json``.
         pools: The examples that stood in each other's contexts, where they did.
