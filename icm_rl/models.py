@@ -1,18 +1,23 @@
 """Loading models and tokenizers: safetensors only, no stranger's code unless asked for."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from peft import PeftModel
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from icm_rl.errors import InputError, first_line
 from icm_rl.gguf import converted, is_gguf
@@ -73,6 +78,36 @@ def load_config(name: str, trust_remote_code: bool = False) -> PretrainedConfig:
         return AutoConfig.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{name}: no model could be loaded ({first_line(error)})") from None
+
+
+CONTEXT_WITHOUT_LIMIT = 2048
+"""Tokens of a prompt where neither the model nor its tokenizer has a limit: what such models, of
+ALiBi or without attention, were trained on."""
+
+_LIMITS = ("max_position_embeddings", "max_seq_len", "seq_length")
+
+
+def context_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The most tokens that a model reads."""
+    text = config.get_text_config()
+    limits = [getattr(text, name, None) for name in _LIMITS]
+    own = next((limit for limit in limits if limit), None)
+    # a tokenizer without a limit says so by a number of thirty digits
+    longest = tokenizer.model_max_length if tokenizer.model_max_length < 2**31 else None
+    return own or longest or CONTEXT_WITHOUT_LIMIT
+
+
+def attends_only(model: nn.Module) -> bool:
+    """Whether all that a model keeps of a prompt are its tokens' keys and values.
+
+    Layers with a state (recurrence, convolution) keep one that cannot be parted by tokens, and that
+    padding would go into.
+    """
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    if "past_key_values" not in signature(inner.forward).parameters:
+        return False
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def load_causal_lm(

@@ -12,7 +12,7 @@ from trl import ModelConfig, get_quantization_config
 from icm_rl.engines.base import Engine
 from icm_rl.engines.local import LocalEngine
 from icm_rl.errors import InputError
-from icm_rl.models import load_causal_lm, load_config, load_tokenizer
+from icm_rl.models import context_length, load_causal_lm, load_config, load_tokenizer
 from icm_rl.settings import EXECUTION
 
 ServerKind = Literal["vllm", "openai"]
@@ -102,7 +102,7 @@ def load_engine(model: str, continuations: Sequence[str], config: EngineConfig) 
             timeout=config.request_timeout,
             retries=config.request_retries,
         )
-        length = load_config(model, config.trust_remote_code).max_position_embeddings
+        length = context_length(load_config(model, config.trust_remote_code), tokenizer)
         return ServerEngine(settings, tokenizer, continuations, length, config.cache_tokens)
     quantisation = None
     if config.load_in_8bit or config.load_in_4bit:

@@ -4,8 +4,10 @@ Requests are laid out as a tree of segments, so that whatever prefixes they shar
 and the keys and values of segments stay for the calls to come, as many as the budget holds.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache, partial
+from itertools import chain
 
 import torch
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -13,6 +15,7 @@ from transformers.cache_utils import DynamicLayer
 
 from icm_rl.engines.base import Request, first_tokens
 from icm_rl.engines.prefixes import PrefixTree, Run, run_tokens
+from icm_rl.models import attends_only, context_length
 
 KeyValues = list[tuple[torch.Tensor, torch.Tensor]]  # a layer: (heads, time, head size) each
 
@@ -46,7 +49,8 @@ class LocalEngine:
     ):
         self.model, self.tokenizer = model, tokenizer
         self.continuations, self.cache_tokens = continuations, cache_tokens
-        self.context_length = model.config.max_position_embeddings
+        self.context_length = context_length(model.config, tokenizer)
+        self._keeps = attends_only(model)
         self.prompt_tokens = self.computed_tokens = self.missing_labels = 0
         self._encode = cache(partial(tokenizer.encode, add_special_tokens=False))
         self._tree = PrefixTree(self._encode, cache_tokens // 2, tokenizer.bos_token)
@@ -64,6 +68,8 @@ class LocalEngine:
 
     @torch.inference_mode()
     def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        if not self._keeps:
+            return self._whole(requests)
         answers: list[tuple[float, ...]] = [()] * len(requests)
         for pending in self._tree.passes(requests):
             while pending:
@@ -75,6 +81,35 @@ class LocalEngine:
                         self.prompt_tokens += run[-1].end
                     pending += self._tree.after(run[-1])
         return answers
+
+    def _whole(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        """The answers of a model whose layers have a state: each prompt from its beginning.
+
+        Prompts are batched with others of their length: padding would go into the state.
+        """
+        bos = self.tokenizer.bos_token
+        by_length: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            pieces = (*((bos,) if bos else ()), *request.context, request.query)
+            prompt = list(chain.from_iterable(map(self._encode, pieces)))
+            by_length[len(prompt)].append((index, prompt))
+        answers: list[tuple[float, ...]] = [()] * len(requests)
+        for length, prompts in by_length.items():
+            most = max(1, self.cache_tokens // 2 // length)
+            for start in range(0, len(prompts), most):
+                indices, rows = zip(*prompts[start : start + most], strict=True)
+                ids = torch.tensor(rows, device=self.model.device)
+                logits = self.model(input_ids=ids, use_cache=False).logits[:, -1]
+                self.prompt_tokens += ids.numel()
+                self.computed_tokens += ids.numel()
+                for index, answer in zip(indices, self._of_labels(logits), strict=True):
+                    answers[index] = answer
+        return answers
+
+    def _of_labels(self, logits: torch.Tensor) -> list[tuple[float, ...]]:
+        """The labels' log-probabilities, from the logits of a token each, (batch, vocabulary)."""
+        log_probs = logits.float().log_softmax(-1)[:, self._label_ids]
+        return [tuple(row) for row in log_probs.tolist()]
 
     def _batch(self, runs: list[Run]) -> tuple[list[Run], list[Run]]:
         """The shortest runs, of similar length, whose padded prompts fit the budget; the rest."""
@@ -126,8 +161,7 @@ class LocalEngine:
         )
         for row, run in enumerate(batch):
             self._keep(run, [layer.rows[row] for layer in layers])
-        log_probs = output.logits[:, -1].float().log_softmax(-1)[:, self._label_ids]
-        return [tuple(row) for row in log_probs.tolist()]
+        return self._of_labels(output.logits[:, -1])
 
     def _keep(self, run: Run, states: KeyValues) -> None:
         """Keeps the keys and values of a run's segments that something may follow."""

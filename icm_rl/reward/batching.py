@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import torch
@@ -10,6 +9,8 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+from icm_rl.models import attends_only
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Group:
 
 def can_share_prefixes(model: nn.Module) -> bool:
     """Whether a model's keys and values of a prefix stand for it: causal, with full attention."""
-    if "past_key_values" not in signature(model.forward).parameters:
+    if not attends_only(model):
         return False
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)
 

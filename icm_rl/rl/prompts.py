@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from icm_rl.data import Source
 from icm_rl.errors import InputError
+from icm_rl.models import context_length
 from icm_rl.reward.scorer import Messages
 from icm_rl.rl.rollout import encode_prompts
 
@@ -61,9 +62,7 @@ def check_lengths(
     Raises:
         InputError: One does not.
     """
-    context = getattr(config, "max_position_embeddings", None)
-    if context is None:
-        return
+    context = context_length(config, tokenizer)
     encoded = encode_prompts(tokenizer, [prompt.messages for prompt in prompts])
     for prompt, count in zip(prompts, map(len, encoded), strict=True):
         if count + response_length > context:

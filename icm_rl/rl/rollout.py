@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
+from icm_rl.models import attends_only
 from icm_rl.reward.batching import positions
 from icm_rl.reward.scorer import Messages
 
@@ -137,7 +139,9 @@ def generate(
 ) -> Rollout:
     """Samples an answer to each prompt, or takes the likeliest tokens at temperature 0.
 
-    Each answer stops at the end token; when half of a batch's answers have ended, they leave it.
+    Each answer stops at the end token; when half of a batch's answers have ended, they leave it. A
+    model whose layers have a state is given prompts of one length at a time, and goes on until all
+    have ended.
 
     Args:
         model: The policy.
@@ -152,14 +156,17 @@ def generate(
     """
     encoded = encode_prompts(tokenizer, prompts)
     ends = torch.tensor(end_tokens(model, tokenizer), device=model.device)
-    order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     responses: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
-    for rows in torch.tensor(order).split(batch_size or len(prompts)):
+    selects = attends_only(
+        model
+    )  # of a state nothing says which rows it is of, nor what is padding
+    for rows in _batches(list(map(len, encoded)), batch_size or len(prompts), mixed=selects):
         inputs = tokenizer.pad(
             {"input_ids": [encoded[row] for row in rows]}, padding_side="left", return_tensors="pt"
         ).to(model.device)
         sequences, attention_mask = inputs["input_ids"], inputs["attention_mask"]
-        cache, start = DynamicCache(config=model.config), sequences.shape[1]
+        start = sequences.shape[1]
+        kept = {"past_key_values": DynamicCache(config=model.config)} if selects else {}
         config = GenerationConfig(
             max_length=start + max_new_tokens,
             eos_token_id=ends.tolist(),
@@ -170,13 +177,13 @@ def generate(
             processors, criteria = LogitsProcessorList(), StoppingCriteriaList()
             if temperature > 0 and noise is not None:
                 processors.append(InverseTransformSampling(noise[rows], temperature, start))
-            if not synced:
+            if selects and not synced:
                 criteria.append(HalfEnded(ends, start))
             with _generating_by(model, config):
                 sequences = model.generate(
                     input_ids=sequences,
                     attention_mask=attention_mask,
-                    past_key_values=cache,
+                    **kept,
                     logits_processor=processors,
                     stopping_criteria=criteria,
                     synced_gpus=synced,
@@ -186,10 +193,20 @@ def generate(
                 responses[row] = response
             going = ~torch.isin(found, ends).any(1) & (found.shape[1] < max_new_tokens)
             rows, sequences = rows[going.cpu()], sequences[going]
-            cache.batch_select_indices(going)
+            for cache in kept.values():
+                cache.batch_select_indices(going)
             grown = sequences.shape[1] - attention_mask.shape[1]
             attention_mask = pad(attention_mask[going], (0, grown), value=1)
     return as_rollout(tokenizer, encoded, responses, ends)
+
+
+def _batches(lengths: Sequence[int], most: int, mixed: bool) -> list[torch.Tensor]:
+    """Rows in batches of similar length; where lengths must not be mixed, of one length each."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    parts = [order]
+    if not mixed:
+        parts = [list(rows) for _, rows in groupby(order, key=lengths.__getitem__)]
+    return [batch for rows in parts for batch in torch.tensor(rows).split(most)]
 
 
 @contextmanager
