@@ -11,6 +11,7 @@ PACKAGE = ROOT / "icm_rl"
 # each knows those before it, and nothing of those after it; what stands together is one layer
 LAYERS = (
     ("errors", "shipped", "progress", "functions"),
+    ("gguf",),
     ("files", "models", "data"),
     ("cards", "settings", "runner"),
     ("trainer",),

@@ -157,9 +157,7 @@ def generate(
     encoded = encode_prompts(tokenizer, prompts)
     ends = torch.tensor(end_tokens(model, tokenizer), device=model.device)
     responses: list[torch.Tensor] = [torch.empty(0)] * len(prompts)
-    selects = attends_only(
-        model
-    )  # of a state nothing says which rows it is of, nor what is padding
+    selects = attends_only(model)
     for rows in _batches(list(map(len, encoded)), batch_size or len(prompts), mixed=selects):
         inputs = tokenizer.pad(
             {"input_ids": [encoded[row] for row in rows]}, padding_side="left", return_tensors="pt"

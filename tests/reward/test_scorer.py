@@ -59,7 +59,8 @@ def test_a_groups_prompt_is_computed_once_and_its_scores_stay_the_same(reward_mo
 def test_the_last_token_of_a_group_is_never_shared(reward_model):
     scorer = RewardScorer.load(str(reward_model))
     [[one, other]] = scorer.score_groups([[CHATS[0], CHATS[0]]])
-    assert one == other == pytest.approx(scorer.score([CHATS[0]])[0], abs=1e-4)
+    assert one == pytest.approx(other, abs=1e-6)  # rows of one batch may differ in the last bit
+    assert one == pytest.approx(scorer.score([CHATS[0]])[0], abs=1e-4)
 
 
 @pytest.mark.parametrize(
