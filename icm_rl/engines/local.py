@@ -6,14 +6,15 @@ and the keys and values of segments stay for the calls to come, as many as the b
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache, partial
 from itertools import chain
 
 import torch
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
 
 from icm_rl.engines.base import Request, first_tokens
+from icm_rl.engines.branches import JoinedLayer, RowsLayer, attending, side_by_side
 from icm_rl.engines.prefixes import PrefixTree, Run, run_tokens
 from icm_rl.models import attends_only, context_length
 
@@ -55,6 +56,28 @@ class LocalEngine:
         self._encode = cache(partial(tokenizer.encode, add_special_tokens=False))
         self._tree = PrefixTree(self._encode, cache_tokens // 2, tokenizer.bos_token)
         self._label_ids = first_tokens(self._encode, continuations)
+        self._branches = self._keeps and self._can_branch()
+
+    def _can_branch(self) -> bool:
+        """Whether the model can attend by branches: asked of itself, by two prompts that share.
+
+        Its attention may know more than keys and values (a bias, a soft cap), or not be to be had.
+        """
+        if self.model.device.type != "cpu" or self.model.config._attn_implementation != "sdpa":
+            return False
+        words = [self.tokenizer.decode([token]) for token in self._label_ids[:2]]
+        asked = [Request((words[0], words[1]), word) for word in (words[0], words[0] + words[1])]
+        found = []
+        for self._branches in (False, True):
+            try:
+                found.append(self.label_log_probs(asked))
+            except Exception:
+                return False
+            finally:
+                self.forget()
+        self.prompt_tokens = self.computed_tokens = 0
+        exact = self.model.dtype == torch.float32
+        return torch.allclose(*map(torch.tensor, found), rtol=0, atol=1e-3 if exact else 0.5)
 
     def with_model(self, model: PreTrainedModel) -> "LocalEngine":
         """The same engine with another model of the same tokenizer."""
@@ -118,10 +141,13 @@ class LocalEngine:
         for run in ordered:
             new, widest = run_tokens(run), max(past, run[0].past)
             mixed = new > 1.25 * shortest or (widest == 0 and new != shortest)
-            if count and (mixed or (count + 1) * (widest + new) > self.cache_tokens // 2):
+            held = new if self._branches else widest + new
+            if count and (mixed or (count + 1) * held > self.cache_tokens // 2):
                 break
             past, count = widest, count + 1
-        return ordered[:count], ordered[count:]
+        batch, rest = ordered[:count], ordered[count:]
+        order = side_by_side([run[0].path()[:-1] for run in batch])
+        return [batch[row] for row in order], rest
 
     def _forward(self, batch: list[Run]) -> list[tuple[float, ...]]:
         """One forward pass over a batch of runs.
@@ -146,19 +172,21 @@ class LocalEngine:
             ids[row, new - news[row] :] = torch.tensor(tokens)
             positions[row, new - news[row] :] = torch.arange(pasts[row], pasts[row] + news[row])
             mask[row, past + new - pasts[row] - news[row] :] = 1
-        parents = [run[0].path()[:-1] for run in batch]
-        layers = [
-            _BranchLayer([[s.kept[layer] for s in path] for path in parents], pasts, news)
-            for layer in range(self.model.config.get_text_config().num_hidden_layers)
+        parents = [tuple(run[0].path()[:-1]) for run in batch]
+        count = self.model.config.get_text_config().num_hidden_layers
+        layers: list[RowsLayer] = [
+            RowsLayer(past, news) if self._branches else JoinedLayer(parents, layer, pasts, news)
+            for layer in range(count)
         ]
-        output = self.model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=positions.to(device),
-            past_key_values=Cache(layers=layers),
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with attending(self.model, parents, news) if self._branches else nullcontext():
+            output = self.model(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                position_ids=positions.to(device),
+                past_key_values=Cache(layers=layers),
+                use_cache=True,
+                logits_to_keep=1,
+            )
         for row, run in enumerate(batch):
             self._keep(run, [layer.rows[row] for layer in layers])
         return self._of_labels(output.logits[:, -1])
@@ -172,47 +200,3 @@ class LocalEngine:
                     segment,
                     [(keys[:, own].clone(), values[:, own].clone()) for keys, values in states],
                 )
-
-
-class _BranchLayer(DynamicLayer):
-    """A layer's cache for rows that continue different paths, each row flush right.
-
-    Args:
-        paths: For each row the keys and values of the segments before it.
-        pasts: How many tokens they are.
-        news: How many of the columns to come each row really has, the last ones.
-
-    Attributes:
-        rows: The new keys and values of each row, without padding, once they are computed.
-    """
-
-    def __init__(self, paths: list[KeyValues], pasts: list[int], news: list[int]):
-        super().__init__()
-        self.paths, self.pasts, self.news = paths, pasts, news
-        self.rows: KeyValues = []
-
-    def get_seq_length(self) -> int:
-        return max(self.pasts)
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        new = key_states.shape[2]
-        self.rows = [
-            (key_states[row, :, new - own :], value_states[row, :, new - own :])
-            for row, own in enumerate(self.news)
-        ]
-        joined = self._join(key_states, 0), self._join(value_states, 1)
-        self.paths = []
-        return joined
-
-    def _join(self, states: torch.Tensor, part: int) -> torch.Tensor:
-        _, heads, new, size = states.shape
-        total = max(self.pasts) + new
-        joined = states.new_empty(len(self.news), heads, total, size)
-        for row, path in enumerate(self.paths):
-            padding = total - self.pasts[row] - self.news[row]
-            pieces = [states.new_zeros(heads, padding, size)]
-            pieces += [piece[part] for piece in path]
-            torch.cat([*pieces, self.rows[row][part]], dim=1, out=joined[row])
-        return joined
