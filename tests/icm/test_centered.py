@@ -1,0 +1,161 @@
+"""Log-odds less their mean, sweeps by them, and what contradictions that stand cost."""
+
+import random
+from dataclasses import replace
+from statistics import mean
+
+import numpy as np
+import pytest
+
+from icm_rl.engines import LocalEngine
+from icm_rl.icm.methods.base import Job
+from icm_rl.icm.methods.zero_shot import ZeroShot
+from icm_rl.icm.objective import Scorer, all_log_odds, label_means
+from icm_rl.icm.prompting import zero_shot_log_probs
+from icm_rl.icm.search import SearchConfig, SearchState, search, total_iterations
+from icm_rl.models import load_causal_lm, load_tokenizer
+from icm_rl.tasks import TASKS, Example, configured
+from tests.icm.test_objective import colors  # noqa: F401
+
+TASK = TASKS["preferences"]
+
+
+@pytest.fixture
+def scorer(preferences, engine) -> Scorer:
+    return Scorer(preferences.examples[:12], TASK, engine, objective="centered")
+
+
+def test_two_labels_centered_are_the_covariance_of_labels_and_log_odds(scorer):
+    rng = random.Random(3)
+    labels = {id: rng.random() < 0.4 for id in scorer.examples}
+    found = scorer.score(labels, scorer.arranged(labels))
+    signs = [1 if label else -1 for label in labels.values()]
+    odds = [np.subtract(*found.log_probs[id]) for id in labels]
+    covariance = np.cov(signs, odds, bias=True)[0, 1]
+    assert found.mutual_predictability == pytest.approx(covariance, abs=1e-9)
+    assert found.utility == pytest.approx(50 * covariance - found.inconsistencies, abs=1e-6)
+
+
+def test_centered_log_odds_of_three_labels_by_hand():
+    probabilities = {"x": (0.5, 0.3, 0.2), "y": (0.1, 0.7, 0.2)}
+    found = all_log_odds({id: np.log(p) for id, p in probabilities.items()}, centered=True)
+    first = (np.log(0.5 / 0.5) + np.log(0.1 / 0.9)) / 2
+    second = (np.log(0.3 / 0.7) + np.log(0.7 / 0.3)) / 2
+    assert found["x"] == pytest.approx((0 - first, np.log(0.3 / 0.7) - second, 0), abs=1e-12)
+    assert label_means(found) == pytest.approx((0, 0, 0), abs=1e-12)
+
+
+@pytest.mark.parametrize("label", ["red", "white"])
+def test_one_label_for_all_has_no_utility(colors, label):  # noqa: F811
+    one = Scorer(list(colors.examples.values()), colors.task, colors.engine, objective="centered")
+    labels = dict.fromkeys(one.examples, label)
+    assert one.score(labels, one.arranged(labels)).utility == pytest.approx(0, abs=1e-9)
+
+
+def test_a_new_example_is_labeled_by_what_it_has_beyond_the_mean(scorer, engine):
+    ids = list(scorer.examples)
+    labels = dict(zip(ids[:6], [True, False] * 3, strict=True))
+    arrangement = scorer.arranged(labels)
+    score = scorer.score(labels, arrangement)
+    found = scorer.odds_given(labels, arrangement, score, ids[4:8])
+    plain = replace_objective(scorer).odds_given(labels, arrangement, score, ids[4:8])
+    means = label_means(all_log_odds(score.log_probs))
+    for id in ids[4:8]:
+        assert found[id] == pytest.approx(tuple(np.subtract(plain[id], means)), abs=1e-6)
+
+
+def replace_objective(scorer: Scorer) -> Scorer:
+    return Scorer(list(scorer.examples.values()), scorer.task, scorer.engine)
+
+
+@pytest.mark.parametrize("objective", ["centered", "mean_log_odds"])
+def test_other_methods_decide_by_the_same_log_odds(preferences, engine, tmp_path, objective):
+    job = Job(preferences.examples[:20], TASK, engine, 0, tmp_path)
+    found = ZeroShot(objective=objective, consistency=False).label(job)
+    answers = zero_shot_log_probs(job.examples, engine)
+    odds = np.array([np.subtract(*answers[e.id]) for e in job.examples])
+    if objective == "centered":
+        odds -= odds.mean()
+        assert 0 < sum(found.labels.values()) < 20
+    assert list(found.labels.values()) == [value > 0 for value in odds]
+    assert list(found.log_odds.values()) == pytest.approx(list(abs(odds)), abs=1e-4)
+
+
+def test_a_sweep_labels_all_at_once_and_the_best_is_kept(scorer):
+    config = SearchConfig(sweeps=4, iterations_per_example=1)
+    saved = []
+    state = search(scorer, config, random.Random(6), None, lambda s: saved.append(s.to_json()))
+    assert len(saved) == total_iterations(config, 12) == 4 + 12
+    assert all(record["labeled"] == 12 for record in state.history)
+    swept = [record["utility"] for record in state.history[1:4]]
+    assert state.history[4]["utility"] == max(*swept, saved[3]["swept"][2]["utility"])
+    assert not scorer.inconsistent_pairs(saved[0]["labels"])
+    orders = [json_state["arrangement"]["base"] for json_state in saved[:3]]
+    assert orders[0] != orders[1] != orders[2]
+    for stopped in (1, 4, 9):
+        again = search(scorer, config, random.Random(99), SearchState.from_json(saved[stopped]))
+        assert again.labels == state.labels
+        assert len(again.history) == len(state.history)
+
+
+def test_contradictions_that_stand_are_not_tried_in_every_iteration(
+    preferences, engine, monkeypatch
+):
+    # mates that the model labels alike, and that must differ: what contradicts itself is kept
+    gold = preferences.gold
+    alike = [
+        [e for e in preferences.examples[:40] if gold[e.id] is label][:8] for label in (True, False)
+    ]
+    examples = [
+        replace(e, group=f"{label}{k // 2}", key=str(k))
+        for label, of_label in enumerate(alike)
+        for k, e in enumerate(of_label)
+    ]
+    scorer, asked = Scorer(examples, TASK, engine), []
+    answer = engine.label_log_probs
+
+    def listen(requests):
+        asked.append(len(requests))
+        return answer(requests)
+
+    monkeypatch.setattr(engine, "label_log_probs", listen)
+    ends = []
+
+    def after(state: SearchState) -> None:
+        ends.append(sum(asked))
+        asked.clear()
+
+    config = SearchConfig(initial_examples=16, initial_labels="golden", iterations_per_example=2)
+    state = search(scorer, config, random.Random(1), None, after, gold)
+    assert state.score.inconsistencies >= 6
+    # of a pair its labels and its two options are scored, and D afresh when one is accepted
+    assert max(ends[1:]) <= 4 * 16
+    assert mean(ends[1:]) <= 2 * 16
+
+
+def test_on_a_real_model_one_label_for_all_has_none_of_the_utility_of_gold(smollm2):
+    task = configured(
+        "claims", "Review: {text}\nSentiment:", {"true": " positive", "false": " negative"}
+    )
+    model, tokenizer = load_causal_lm(smollm2), load_tokenizer(smollm2)
+    engine = LocalEngine(model, tokenizer, list(task.verbalizers.values()))
+    texts = {
+        "I love this warm, charming film.": True,
+        "A boring film with terrible actors.": False,
+        "The food was fresh and delicious.": True,
+        "The room was dirty and the staff were rude.": False,
+        "Comfortable shoes that are worth the price.": True,
+        "It broke after a week and I hate it.": False,
+    }
+    data = [
+        Example(str(k), f"Review: {text}\nSentiment:", str(k), text) for k, text in enumerate(texts)
+    ]
+    gold = {str(k): label for k, label in enumerate(texts.values())}
+    utility = {}
+    for objective in ("centered", "mean_log_odds"):
+        of = Scorer(data, task, engine, objective=objective)
+        for name, labels in (("gold", gold), ("one", dict.fromkeys(gold, True))):
+            utility[objective, name] = of.score(labels, of.arranged(labels)).utility
+    assert utility["centered", "one"] == pytest.approx(0, abs=1e-9)
+    assert utility["centered", "gold"] > 10
+    assert utility["mean_log_odds", "one"] > utility["mean_log_odds", "gold"]
