@@ -106,6 +106,7 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
         figures = {
             "pools": len(pools),
             "utility_spread": spread,
+            "labeled_in_search": mean(map(_labeled_in_search, finished)),
             "iterations_per_label": _iterations_per_label(finished),
         }
         utility = mean(result["utility"] for result in finished)
@@ -225,6 +226,12 @@ class _Searches:
         }
 
 
+def _labeled_in_search(result: Mapping[str, Any]) -> float:
+    """The share of a pool's examples that the search labeled; the others got theirs at its end."""
+    most: int = max(record["labeled"] for record in result["history"])
+    return most / len(result["labels"])
+
+
 def _iterations_per_label(finished: Sequence[Mapping[str, Any]]) -> float:
     """Iterations for each label (Table 5 of the paper).
 
@@ -237,16 +244,21 @@ def _iterations_per_label(finished: Sequence[Mapping[str, Any]]) -> float:
 def _warn(finished: Sequence[Mapping[str, Any]], alpha: float) -> None:
     """One line where the labels that were found, or how few were accepted, call for a look."""
     collapsed = sum(len(set(result["labels"].values())) == 1 for result in finished)
-    refused = sum(
-        max(record["labeled"] for record in result["history"]) < len(result["labels"]) / 2
-        for result in finished
-    )
+    refused = sum(_labeled_in_search(result) < 0.5 for result in finished)
     if collapsed:
         what = f"{collapsed} of {len(finished)} pools ended with one label for all examples"
-        advice = "look at them, and at the relation; --restarts searches each pool more often"
+        advice = (
+            "look at them, and at the relation; --objective centered gives one label no utility"
+        )
     elif refused:
-        what = f"in {refused} of {len(finished)} pools most new labels were refused"
-        advice = f"lower --alpha (now {alpha:g}; the paper's remedy is 30 or 20)"
+        what = (
+            f"in {refused} of {len(finished)} pools most examples were labeled only after the "
+            "search, which refused their labels"
+        )
+        advice = (
+            f"lower --alpha (now {alpha:g}; the paper's remedy is 30 or 20), raise "
+            "--initial_temperature, or label all examples first by --sweeps"
+        )
     else:
         return
     if PartialState().is_main_process:
