@@ -1,0 +1,160 @@
+"""Labels of real text by SmolLM2, each way and objective over several seeds, as a table.
+
+    python benchmarks/real.py --data ../shared/data --seeds 5 --tasks reviews reviews_pairs
+    python benchmarks/real.py --data ../shared/data --seeds 3
+
+``--data`` is a folder with sentences and their sentiment (``reviews.jsonl``, ``rt_polarity.jsonl``)
+and with files of the paper's own (``icm_truthfulqa_test.json``, ``icm_gsm8k_test.json``,
+``icm_alpaca_test.json``). Gold labels only measure. Continues where it was stopped; a task whose
+file is not there is left out, which is said.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from annotated_types import Ge
+
+from icm_rl.errors import InputError
+from icm_rl.files import read_json, write_text
+from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.methods import METHODS, settings_of
+from icm_rl.programs import run_program
+from icm_rl.report.table import mean_and_deviation
+from icm_rl.runner import run
+from icm_rl.settings import parse, require_given
+from icm_rl.shipped import script, shipped
+
+_REVIEWS = "recipes/configs/smollm2/reviews.yaml"
+_PAIRED = ("--relation", "asymmetric", "--group_column", "group")
+TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "reviews": ("reviews.jsonl", ()),
+    "reviews_pairs": ("reviews.jsonl", _PAIRED),
+    "rt_polarity_pairs": ("rt_polarity.jsonl", (*_PAIRED, "--limit", "96")),
+    "truthfulqa": ("icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16")),
+    "gsm8k": ("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16")),
+    "alpaca": ("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16")),
+}
+"""For each task its file and its own flags."""
+
+WAYS: dict[str, tuple[str, ...]] = {
+    "centered": ("--objective", "centered"),
+    "mean_log_odds": ("--objective", "mean_log_odds"),
+    "paper": ("--objective", "mean_log_odds", "--sweeps", "0", "--iterations_per_example", "3"),
+    "random_few_shot": ("--method", "random_few_shot", "--objective", "centered"),
+}
+"""The ways to label and their flags; ``paper`` begins with K examples."""
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "zero-shot": ("mean_log_odds", "zero_shot_accuracy"),
+    "zero-shot, centered": ("centered", "zero_shot_accuracy"),
+    "the same, consistent": ("centered", "consistent_zero_shot_accuracy"),
+    "random few-shot": ("random_few_shot", "label_accuracy"),
+    "ICM as in the paper": ("paper", "label_accuracy"),
+    "sweeps, mean log-odds": ("mean_log_odds", "label_accuracy"),
+    "sweeps, centered": ("centered", "label_accuracy"),
+    "golden many-shot": ("centered", "golden_many_shot_accuracy"),
+}
+
+
+@dataclass
+class RealConfig:
+    """SmolLM2 on real text."""
+
+    data: str = field(default="", metadata={"help": "Folder of the data files."})
+    tasks: list[str] = field(
+        default_factory=lambda: list(TASKS), metadata={"help": f"Of {', '.join(TASKS)}."}
+    )
+    ways: list[str] = field(
+        default_factory=lambda: list(WAYS), metadata={"help": f"Of {', '.join(WAYS)}."}
+    )
+    seeds: Annotated[int, Ge(1)] = field(default=3, metadata={"help": "Seeds, counted from 0."})
+    output_dir: str = field(default="runs/real", metadata={"help": "Folder of runs and table."})
+
+    def __post_init__(self) -> None:
+        require_given(self, "data")
+        for flag, given, known in (("tasks", self.tasks, TASKS), ("ways", self.ways, WAYS)):
+            for name in given:
+                if name not in known:
+                    raise InputError(f"--{flag} '{name}' is not one of {', '.join(known)}")
+
+
+Found = Mapping[str, Sequence[Mapping[str, Any]]]
+"""For each way, the metrics of its seeds."""
+
+
+def main() -> None:
+    (config,) = parse([RealConfig])
+    found: dict[str, Found] = {}
+    for task in config.tasks:
+        file = Path(config.data) / TASKS[task][0]
+        if not file.is_file():
+            print(f"{file}: no such file; {task} is left out", file=sys.stderr)
+            continue
+        found[task] = {
+            way: [_metrics(config, task, way, seed) for seed in range(config.seeds)]
+            for way in config.ways
+        }
+        table = _table(found)
+        write_text(Path(config.output_dir) / "table.md", table + "\n")
+        print(table, flush=True)
+
+
+def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, Any]:
+    """One labeling, unless it is complete."""
+    file, own = TASKS[task]
+    folder = Path(config.output_dir) / task / f"{way}-{seed}"
+    if not (folder / "metrics.json").exists():
+        words = [*_settings(task, way), *own, *WAYS[way], "--seed", str(seed)]
+        words += ["--data", str(Path(config.data) / file), "--output_dir", str(folder)]
+        print(f"\n{folder}", file=sys.stderr, flush=True)
+        code = run_program(script("recipes/icm.py"), words)
+        if code:
+            raise SystemExit(code)
+    return read_json(folder / "metrics.json")
+
+
+def _settings(task: str, way: str) -> list[str]:
+    """The config's settings, without those that are not of the task or of the way to label."""
+    settings = yaml.safe_load(Path(shipped(_REVIEWS)).read_text(encoding="utf-8"))
+    known = [field.name for field in fields(IcmConfig)]
+    if way != "random_few_shot":
+        known += settings_of(METHODS["search"])
+    if "--task" in TASKS[task][1]:
+        known = [name for name in known if name not in ("task", "template", "verbalizers")]
+        known.remove("relation")
+    return [
+        word
+        for name, value in settings.items()
+        if name in known
+        for word in (f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value))
+    ]
+
+
+def _table(found: Mapping[str, Found]) -> str:
+    """Percent right, with the deviation over seeds; of a search U and its processes' seconds."""
+    head = ["task", *COLUMNS, "U, centered", "seconds"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for task, ways in found.items():
+        cells = [task]
+        for way, figure in COLUMNS.values():
+            values = [100 * metrics[figure] for metrics in ways.get(way, ())]
+            cells.append(_cell(values))
+        for figure in ("utility", "labeling_seconds"):
+            cells.append(_cell([metrics[figure] for metrics in ways.get("centered", ())]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.1f}" if values else ""
+    return mean_and_deviation(values, 1)
+
+
+if __name__ == "__main__":
+    run(main)
