@@ -27,7 +27,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(
     [
-        *(f"icm_rl.recipes.{name}" for name in ("icm", "reward", "ppo", "grpo", "pipeline")),
+        *(
+            f"icm_rl.recipes.{name}"
+            for name in ("icm", "responses", "reward", "ppo", "grpo", "pipeline")
+        ),
         *(f"icm_rl.eval.{name}" for name in ("rewardbench", "policy", "report")),
         *("icm_rl.engines.server", "deepspeed", "accelerate.commands.launch"),
     ]
