@@ -18,8 +18,8 @@ class ResponsesConfig(AnswersConfig):
     model: Annotated[str, INPUT] = field(
         default="",
         metadata={
-            "help": "Who responds: a directory, a .gguf file, a Hub name, 'miniature', 'smollm2' or "
-            "MODEL@URL of an OpenAI-compatible server."
+            "help": "Who responds: a directory, a .gguf file, a Hub name, 'miniature', 'smollm2', "
+            "or MODEL@URL of an OpenAI-compatible server."
         },
     )
     prompts: Annotated[list[str], INPUT] = field(

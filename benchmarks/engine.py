@@ -1,0 +1,101 @@
+"""The local engine's tokens a second over a search, contexts' shared stretches copied or not.
+
+    python benchmarks/engine.py --repeats 3
+
+For the miniature in float32 and SmolLM2 in bfloat16, where it is installed: the same search of one
+pool, by joining each row's keys and values (``joined``) and by attending to shared stretches once
+(``branches``), in turn. Beside the tokens a second stands the share of the matrix rate that the
+model's weights alone take (two floating-point operations a weight and token), by a matrix product
+that was timed in the same run.
+"""
+
+import random
+import time
+from dataclasses import dataclass, field
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+
+from icm_rl.engines import LocalEngine
+from icm_rl.errors import InputError
+from icm_rl.icm.objective import Scorer
+from icm_rl.icm.search import SearchConfig, search
+from icm_rl.miniature.data import write_data
+from icm_rl.models import default_device, load_causal_lm, load_tokenizer
+from icm_rl.runner import run
+from icm_rl.settings import parse
+from icm_rl.tasks import TASKS
+
+MODELS = {"miniature": "float32", "smollm2": "bfloat16"}
+SIDES = {"joined": False, "branches": True}
+
+
+@dataclass
+class EngineBenchmarkConfig:
+    """The engine's speed."""
+
+    repeats: Annotated[int, Ge(1)] = field(default=3, metadata={"help": "Searches of each side."})
+    examples: Annotated[int, Ge(8)] = field(default=48, metadata={"help": "Examples of the pool."})
+
+
+def main() -> None:
+    (config,) = parse([EngineBenchmarkConfig])
+    with TemporaryDirectory() as folder:
+        write_data(folder, 0)
+        task = TASKS["truthfulqa"]
+        data = task.load(f"{folder}/facts_train.jsonl", config.examples // 4)
+    print("| model | side | tokens/s | of the matrix rate | ratio |\n|---|---|---|---|---|")
+    for name, dtype in MODELS.items():
+        try:
+            model = load_causal_lm(name, dtype).to(default_device())
+        except InputError as error:
+            print(f"{name} is left out: {error}")
+            continue
+        engine = LocalEngine(model, load_tokenizer(name), list(task.verbalizers.values()))
+        rates: dict[str, list[float]] = {side: [] for side in SIDES}
+        for turn in range(config.repeats):
+            for side in sorted(SIDES, reverse=bool(turn % 2)):
+                engine._branches = SIDES[side]
+                rates[side].append(_tokens_per_second(engine, task, data.examples))
+        weights = sum(p.numel() for p in model.parameters()) - _embedded(model)
+        matrix = _matrix_rate(getattr(torch, dtype), model.device)
+        for side, found in rates.items():
+            rate = median(found)
+            share = 2 * weights * rate / matrix
+            ratio = rate / median(rates["joined"])
+            print(f"| {name}, {dtype} | {side} | {rate:,.0f} | {share:.0%} | {ratio:.2f} |")
+        print(f"{name}: {matrix / 1e9:,.0f} GFLOP/s in a matrix product of {dtype}")
+
+
+def _tokens_per_second(engine: LocalEngine, task, examples) -> float:
+    """Of one search: two sweeps, then half an iteration an example."""
+    engine.forget()
+    scorer = Scorer(examples, task, engine, objective="centered")
+    before, start = engine.computed_tokens, time.perf_counter()
+    search(scorer, SearchConfig(sweeps=2, iterations_per_example=0.5), random.Random(0))
+    return (engine.computed_tokens - before) / (time.perf_counter() - start)
+
+
+def _embedded(model) -> int:
+    """The weights that are looked up, not multiplied with."""
+    return model.get_input_embeddings().weight.numel()
+
+
+def _matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Floating-point operations a second of a square matrix product, the best of ten."""
+    size = 2048
+    one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(10):
+        start = time.perf_counter()
+        product = one @ other
+        product[0, 0].item()  # waits for a GPU
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+if __name__ == "__main__":
+    run(main)
