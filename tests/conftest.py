@@ -38,7 +38,8 @@ FORKSERVER.set_forkserver_preload(
 
 LONGEST = [
     *("test_icm.py", "test_server.py", "test_pipeline.py", "test_distributed.py"),
-    *("test_recipes.py", "test_wheel.py", "test_recipe.py", "test_model.py", "test_vllm.py"),
+    *("test_recipes.py", "test_wheel.py", "test_smollm2.py", "test_recipe.py", "test_model.py"),
+    *("test_gguf.py", "test_centered.py", "test_vllm.py"),
 ]
 """The files that take longest, the longest first."""
 
@@ -48,7 +49,8 @@ _started: list[str] = []
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest go first: a worker takes a whole file at a time."""
     for item in items:
-        if "reward_model" in getattr(item, "fixturenames", ()):  # which a recipe makes
+        slow = {"reward_model", "smollm2"}  # a recipe makes the one, the other is converted
+        if slow & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.process)
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))

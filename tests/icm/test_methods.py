@@ -11,7 +11,7 @@ from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.labeling import prepared
 from icm_rl.icm.methods import METHODS, Job, Need, load_method
 from icm_rl.icm.methods.random_few_shot import RandomFewShot, random_shots
-from icm_rl.icm.methods.search import Search
+from icm_rl.icm.methods.search import Search, _warn
 from icm_rl.icm.methods.zero_shot import ZeroShot
 from icm_rl.icm.objective import log_odds
 from icm_rl.settings import identity, inputs
@@ -144,3 +144,28 @@ def test_what_decides_a_result_is_said_at_the_field():
     assert identity(config, Search()) != identity(config, Search(alpha=30))
     assert {"data", "model"} & identity(config).keys() == set()
     assert set(inputs(IcmConfig(data="pairs.jsonl"))) == {"data", "model"}
+
+
+def searched(labels: str, labeled: int) -> dict:
+    """What a search of one pool says: T and F for its labels, and how many of them it found."""
+    return {"labels": dict(enumerate(labels)), "history": [{"labeled": 2}, {"labeled": labeled}]}
+
+
+@pytest.mark.parametrize(
+    ("finished", "said"),
+    [
+        ([searched("TTTT", 4), searched("TFTF", 4)], "1 of 2 pools ended with one label for all"),
+        (
+            [searched("TFTFTF", 2), searched("TFTF", 4)],
+            "in 1 of 2 pools most examples were labeled only after the search",
+        ),
+    ],
+)
+def test_labels_that_call_for_a_look_are_told(capsys, finished, said):
+    _warn(finished, 50.0)
+    assert capsys.readouterr().err.startswith(f"warning: {said}")
+
+
+def test_labels_that_the_search_found_are_not_told(capsys):
+    _warn([searched("TFTF", 2), searched("TTTF", 4)], 50.0)
+    assert not capsys.readouterr().err

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from icm_rl.errors import InputError
 from icm_rl.functions import load_function
-from icm_rl.icm.methods.base import Cost, Job, Labeling, Method, Need
+from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Method, Need
 from icm_rl.icm.methods.folds import Folds
 from icm_rl.icm.methods.random_few_shot import RandomFewShot
 from icm_rl.icm.methods.search import Search
@@ -14,7 +14,17 @@ METHODS: dict[str, type[Method]] = {
     method.name: method for method in (Search, Folds, ZeroShot, RandomFewShot)
 }
 
-__all__ = ["METHODS", "Cost", "Job", "Labeling", "Method", "Need", "load_method", "settings_of"]
+__all__ = [
+    "METHODS",
+    "ByLogOdds",
+    "Cost",
+    "Job",
+    "Labeling",
+    "Method",
+    "Need",
+    "load_method",
+    "settings_of",
+]
 
 
 def load_method(name: str) -> type[Method]:
