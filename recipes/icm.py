@@ -5,9 +5,9 @@
 ``--method`` names the way to label. With ``--processes N``, or started by ``torchrun
 --nproc_per_node N``, its processes share out the work.
 
-Departs from Algorithm 1 of the paper in two points, as the authors' code does: the mutual
+Departs from Algorithms 1 and 2 of the paper in three points. As in the authors' code, the mutual
 predictability is the mean of the labels' log-odds (``--objective``), and a proposal that repeats
-the current label is not scored.
+the current label is not scored; and a proposal's consistency fix heeds its own group alone.
 """
 
 import os

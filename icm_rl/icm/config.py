@@ -88,8 +88,9 @@ class IcmConfig(EngineConfig):
             "other one (the default), or 'all'."
         },
     )
-    min_log_odds: Annotated[float, Ge(0)] = field(
-        default=0.0, metadata={"help": "Leave preferences of lower log-odds out."}
+    min_log_odds: Annotated[float | None, Ge(0)] = field(
+        default=None,
+        metadata={"help": "Leave preferences of lower log-odds out; by default none."},
     )
     output_dir: Annotated[str, EXECUTION] = field(
         default="runs/icm", metadata={"help": "Folder for labels, history, metrics, preferences."}

@@ -53,7 +53,7 @@ def preference_rows(
     labels: Labels,
     log_odds: Mapping[str, float] | None = None,
     pairing: Pairing = "all",
-    min_log_odds: float = 0.0,
+    min_log_odds: float | None = None,
 ) -> list[dict[str, Any]]:
     """Rows in TRL's conversational preference format.
 
@@ -68,11 +68,13 @@ def preference_rows(
         log_odds: The log-odds of each label, where known. A preference's are the mean of those of
             its two orders, or the difference of its two responses'.
         pairing: Of a prompt's responses, ``best``, the best against each other one, or ``all``.
-        min_log_odds: Preferences with lower log-odds are left out.
+        min_log_odds: Preferences with lower log-odds are left out, where there is such a bound.
     """
     rows = _of_pairs(data, labels, log_odds)
     for found in data.responses.values():
         rows += _of_responses(found, labels, log_odds, pairing)
+    if min_log_odds is None:
+        return rows
     return [row for row in rows if row.get("log_odds", math.inf) >= min_log_odds]
 
 

@@ -116,3 +116,14 @@ def test_prompts_whose_responses_are_all_the_same_are_left_out(tmp_path):
 def test_a_template_names_query_and_response(tmp_path):
     with pytest.raises(InputError, match=r"names \{a\}; for the task 'responses' it can name"):
         loaded(tmp_path, ROWS, template="{query} {a}")
+
+
+def test_a_pair_of_doubtful_labels_is_kept_unless_a_bound_says_otherwise(preferences):
+    labels = {e.id: e.key == "A>B" for e in preferences.examples[:4]}
+    odds = {
+        e.id: -0.5 if e.group == preferences.examples[0].group else 1.0
+        for e in preferences.examples
+    }
+    rows = preference_rows(preferences, labels, odds)
+    assert [row["log_odds"] for row in rows] == [-0.5, 1.0]
+    assert len(preference_rows(preferences, labels, odds, min_log_odds=0.0)) == 1
