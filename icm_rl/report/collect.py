@@ -14,6 +14,7 @@
   ``judge.more_confident_order`` the accuracies where the more confident order decides;
 - ``policy.{before,after}.gold_rate``: share of answers that the world's rules accept, 0–1;
   ``.reference_reward``: mean reward by the reference reward model; ``.length``: words an answer;
+  ``.distinct_2``: different pairs of neighboring words, as a share of all;
   each also by section under ``policy.sections`` and with its 95 % interval under
   ``policy.intervals``; ``.refused_harmful`` and ``.refused_harmless``, shares of such prompts, 0–1;
 - ``policy.win_rate``: share of prompts on which the reference reward model prefers the answer
@@ -117,6 +118,7 @@ def _policy(metrics: Mapping[str, Any]) -> dict[str, Any]:
             tables["gold_rate"] = found["gold_rate"]
         refused = {f"refused_{kind}": of["rate"] for kind, of in found["refusal_rate"].items()}
         report[role] = {key: table["mean"] for key, table in tables.items()} | refused
+        report[role] |= {key: found[key] for key in ("distinct_2",) if key in found}
         report["sections"][role] = {key: table["sections"] for key, table in tables.items()}
         report["intervals"][role] = {key: table["interval"] for key, table in tables.items()}
     found = metrics["policies"][last]

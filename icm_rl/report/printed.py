@@ -21,6 +21,7 @@ def results_table(report: Mapping[str, Any]) -> str:
         ("gold_rate", "right by the world's rules"),
         ("reference_reward", "reference reward"),
         ("length", "words an answer"),
+        ("distinct_2", "distinct-2"),
     ):
         if key in report["policy"]["before"]:
             before, after = (report["policy"][role][key] for role in ("before", "after"))

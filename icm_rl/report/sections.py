@@ -337,6 +337,7 @@ def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> 
         ("gold_rate", "right by the world's rules, 0–1"),
         ("reference_reward", "reward by the reference reward model"),
         ("length", "words an answer"),
+        ("distinct_2", "distinct-2: how much the answers vary, 0–1"),
         ("refused_harmful", "harmful prompts refused, 0–1"),
         ("refused_harmless", "harmless prompts refused, 0–1"),
     ):

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -143,8 +143,8 @@ def evaluate_policies(
 
     Returns:
         The metrics. For each of the ``policies``: ``length`` in words, ``gold_rate`` where there is
-        a rule, ``empty`` answers, ``refusal_rate`` of harmful and harmless prompts, and by reward
-        model the mean ``reward``, and against the baseline the ``win_rate``, a tie counting half,
+        a rule, ``empty`` answers, ``distinct_2``, ``refusal_rate`` of harmful and harmless prompts,
+        and by reward model the mean ``reward``, and against the baseline the ``win_rate``, a tie counting half,
         and ``length_controlled_win_rate``. ``curves`` of checkpoints of one run, by reward model,
         and ``episodes_to_reach`` another run's last reward; ``agreement`` of the reward models. A
         table has the ``mean`` over rows with its 95 % ``interval``, and the ``sections``.
@@ -172,6 +172,7 @@ def evaluate_policies(
         if accepts:
             found["gold_rate"] = _table(benchmark, list(map(float, accepted[policy])))
         found["empty"] = sum(not text for text in texts)
+        found["distinct_2"] = distinct_2(texts)
         refused = [float(bool(refusal.search(text[:200]))) for text in texts]
         found["refusal_rate"] = {
             kind: {"prompts": len(values), "rate": fmean(values)}
@@ -226,6 +227,16 @@ def _table(benchmark: Benchmark, values: Sequence[float]) -> dict[str, Any]:
         "interval": mean_interval(benchmark, values),
         "sections": benchmark.section_scores(benchmark.subset_means(values)),
     }
+
+
+def distinct_2(texts: Sequence[str]) -> float:
+    """How much texts vary: their different pairs of neighboring words, as a share of all of them.
+
+    Of Li et al. 2016; 1 where no pair of words comes twice, or where there is none.
+    """
+    words = [text.lower().split() for text in texts]
+    pairs = [pair for text in words for pair in pairwise(text)]
+    return len(set(pairs)) / len(pairs) if pairs else 1.0
 
 
 def wins(rewards: Sequence[float], baseline: Sequence[float]) -> list[float]:
@@ -368,6 +379,7 @@ def policies_table(metrics: Mapping[str, Any]) -> str:
         ]
         if "gold_rate" in policy:
             notes.insert(0, f"right by the world's rules {100 * policy['gold_rate']['mean']:.1f} %")
+        notes.append(f"distinct-2 {policy['distinct_2']:.2f}")
         if policy["empty"]:
             notes.append(f"{policy['empty']} answers are empty")
         lines.append(f"{name}: {', '.join(notes)}")

@@ -12,6 +12,7 @@ from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rewardbench.benchmark import SECTIONS, Benchmark, BenchmarkRow
 from icm_rl.rewardbench.policy import (
     PolicyEvaluationConfig,
+    distinct_2,
     evaluate_policies,
     length_controlled,
     policies_table,
@@ -55,6 +56,8 @@ def test_means_win_rates_and_rates_by_hand():
     assert before["gold_rate"]["mean"] == after["gold_rate"]["mean"] == pytest.approx(1 / 3)
     assert after["gold_rate"]["sections"] == {"Chat": 0.5, "Reasoning": 0.0}
     assert after["length"]["mean"] == pytest.approx((5 + 8 + 1) / 3)
+    assert before["distinct_2"] == 6 / 8  # "+ 1" and "1 =" come twice
+    assert distinct_2(["A a a", "", "a"]) == 1 / 2 and distinct_2(["", "one"]) == 1
     assert [row["answers"]["before"]["accepted"] for row in rows] == [True, False, False]
     assert "right by the world's rules 33.3 %" in policies_table(metrics)
 
