@@ -14,9 +14,9 @@
   ``judge.more_confident_order`` the accuracies where the more confident order decides;
 - ``policy.{before,after}.gold_rate``: share of answers that the world's rules accept, 0–1;
   ``.reference_reward``: mean reward by the reference reward model; ``.length``: words an answer;
-  ``.distinct_2``: different pairs of neighboring words, as a share of all;
   each also by section under ``policy.sections`` and with its 95 % interval under
   ``policy.intervals``; ``.refused_harmful`` and ``.refused_harmless``, shares of such prompts, 0–1;
+  ``.distinct_2``: different pairs of neighboring words, as a share of all, 0–1;
 - ``policy.win_rate``: share of prompts on which the reference reward model prefers the answer
   after training, a tie counting half, 0–1; ``policy.length_controlled_win_rate``;
 - ``audit.agreement``: share of a random sample of labels with which a person agrees, 0–1, with
