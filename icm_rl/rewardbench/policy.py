@@ -146,8 +146,9 @@ def evaluate_policies(
         a rule, ``empty`` answers, ``distinct_2``, ``refusal_rate`` of harmful and harmless prompts,
         and by reward model the mean ``reward``, and against the baseline the ``win_rate``, a tie
         counting half, and ``length_controlled_win_rate``. ``curves`` of checkpoints of one run, by
-        reward model, and ``episodes_to_reach`` another run's last reward; ``agreement`` of the reward models. A
-        table has the ``mean`` over rows with its 95 % ``interval``, and the ``sections``.
+        reward model, and ``episodes_to_reach`` another run's last reward; ``agreement`` of the
+        reward models. A table has the ``mean`` over rows with its 95 % ``interval``, and the
+        ``sections``.
 
         And the answers with their rewards, a row a prompt.
     """
