@@ -137,14 +137,14 @@ def _settings(task: str, way: str) -> list[str]:
 
 def _table(found: Mapping[str, Found]) -> str:
     """Percent right, with the deviation over seeds; of a search U and its processes' seconds."""
-    head = ["task", *COLUMNS, "U, centered", "seconds"]
+    head = ["task", *COLUMNS, "U, centered", "U of gold", "seconds"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for task, ways in found.items():
         cells = [task]
         for way, figure in COLUMNS.values():
             values = [100 * metrics[figure] for metrics in ways.get(way, ())]
             cells.append(_cell(values))
-        for figure in ("utility", "labeling_seconds"):
+        for figure in ("utility", "gold_utility", "labeling_seconds"):
             cells.append(_cell([metrics[figure] for metrics in ways.get("centered", ())]))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from statistics import mean
 from typing import Any
 
 from icm_rl.icm.methods import Job, Labeling, Method
@@ -48,7 +49,10 @@ def labeling_metrics(
 def baseline_metrics(
     labeling: Labeling, method: Method, data: Dataset, job: Job
 ) -> dict[str, float | None]:
-    """Accuracy of prompting with no labels, and with each kind of labels of the rest of a pool.
+    """What the labels found are to be compared with, where gold labels are known.
+
+    Accuracy of prompting with no labels, and with each kind of labels of the rest of a pool; and of
+    a method that maximizes U the U of the gold labels, by the same scorer.
 
     Many-shot prompting leaves an example's group out. It is measured where the method labeled in
     pools, which fit the model's context. Labels are decided as the method decides on them, by
@@ -56,6 +60,7 @@ def baseline_metrics(
     """
     task, engine = job.task, job.engine
     predictions: dict[str, dict[str, Any]] = {}
+    utilities: list[float] = []
     parts = labeling.pools or [data.examples]
     progress = Progress("baselines", len(parts), unit="pool")
     for part in parts:
@@ -76,6 +81,13 @@ def baseline_metrics(
         found["consistent_zero_shot"] = chosen(part, alone, task, consistency=True)
         for name, of_part in found.items():
             predictions.setdefault(name, {}).update(of_part)
+        scorer = method.scorer(job, part, engine)
+        if scorer is not None and all(example.id in data.gold for example in part):
+            gold = {example.id: data.gold[example.id] for example in part}
+            utilities.append(scorer.score(gold, scorer.arranged(gold)).utility)
         progress.advance()
     progress.close()
-    return {f"{name}_accuracy": accuracy(found, data.gold) for name, found in predictions.items()}
+    measured: dict[str, float | None] = {
+        f"{name}_accuracy": accuracy(found, data.gold) for name, found in predictions.items()
+    }
+    return measured | ({"gold_utility": mean(utilities)} if len(utilities) == len(parts) else {})

@@ -9,11 +9,12 @@ import pytest
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.labeling import prepared
-from icm_rl.icm.methods import METHODS, Job, Need, load_method
+from icm_rl.icm.measuring import baseline_metrics
+from icm_rl.icm.methods import METHODS, Cost, Job, Labeling, Need, load_method
 from icm_rl.icm.methods.random_few_shot import RandomFewShot, random_shots
 from icm_rl.icm.methods.search import Search, _warn
 from icm_rl.icm.methods.zero_shot import ZeroShot
-from icm_rl.icm.objective import log_odds
+from icm_rl.icm.objective import Scorer, log_odds
 from icm_rl.settings import identity, inputs
 from icm_rl.tasks import TASKS, Dataset, Example
 
@@ -169,3 +170,19 @@ def test_labels_that_call_for_a_look_are_told(capsys, finished, said):
 def test_labels_that_the_search_found_are_not_told(capsys):
     _warn([searched("TFTF", 2), searched("TTTF", 4)], 50.0)
     assert not capsys.readouterr().err
+
+
+def test_gold_labels_are_scored_beside_those_found(job, preferences):
+    method, ids = Search(objective="centered", alpha=30), [e.id for e in job.examples]
+    gold = {id: preferences.gold[id] for id in ids}
+    found = Labeling(gold, {}, Cost(), pools=[job.examples[:24], job.examples[24:]])
+    data = Dataset(list(job.examples), gold)
+    measured = baseline_metrics(found, method, data, job)["gold_utility"]
+    utilities = []
+    for pool in found.pools:
+        of = Scorer(pool, TASK, job.engine, 30, "centered")
+        labels = {e.id: gold[e.id] for e in pool}
+        utilities.append(of.score(labels, of.arranged(labels)).utility)
+    assert measured == pytest.approx(sum(utilities) / 2, abs=1e-2)
+    del data.gold[ids[-1]]
+    assert "gold_utility" not in baseline_metrics(found, method, data, job)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from icm_rl.engines import Engine
-from icm_rl.icm.objective import Labels
+from icm_rl.icm.objective import Labels, Scorer
 from icm_rl.icm.pools import split_into_pools
 from icm_rl.tasks import Example, Task
 
@@ -162,6 +162,10 @@ class Method(ABC):
     def centered(self) -> bool:
         """Whether it decides by log-odds less their mean over the examples; so do baselines."""
         return False
+
+    def scorer(self, job: Job, pool: Sequence[Example], engine: Engine) -> Scorer | None:
+        """What scores labels of a pool by the U that the method maximizes, if it maximizes one."""
+        return None
 
     def check(self, job: Job) -> None:  # noqa: B027 (most methods can label anything)
         """Looks before anything is written whether the data set can be labeled.

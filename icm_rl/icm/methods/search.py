@@ -14,7 +14,7 @@ from accelerate import PartialState
 from annotated_types import Ge
 from transformers import PreTrainedModel
 
-from icm_rl.engines import LocalEngine
+from icm_rl.engines import Engine, LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
@@ -86,6 +86,11 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
             )
         job.pools(self.pool_size)
 
+    def scorer(self, job: Job, pool: Sequence[Example], engine: Engine) -> Scorer:
+        return Scorer(
+            pool, job.task, engine, self.alpha, self.objective, self.consistency, self.order
+        )
+
     def label(self, job: Job) -> Labeling:
         pools = job.pools(self.pool_size)
         finished = _Searches(self, job, pools).run()
@@ -139,15 +144,7 @@ class _Searches:
                 engine = self._trained_engine(number)
             for own in self.own:
                 if own[0] == number and not self._file(own).exists():
-                    scorer = Scorer(
-                        self.pools[number],
-                        self.job.task,
-                        engine,
-                        self.method.alpha,
-                        self.method.objective,
-                        self.method.consistency,
-                        self.method.order,
-                    )
+                    scorer = self.method.scorer(self.job, self.pools[number], engine)
                     saved = self._file(own).with_suffix(".unfinished.json")
                     write_json(self._file(own), self._search(scorer, own, saved))
                     saved.unlink(missing_ok=True)
