@@ -145,7 +145,8 @@ def _table(found: Mapping[str, Found]) -> str:
             values = [100 * metrics[figure] for metrics in ways.get(way, ())]
             cells.append(_cell(values))
         for figure in ("utility", "gold_utility", "labeling_seconds"):
-            cells.append(_cell([metrics[figure] for metrics in ways.get("centered", ())]))
+            found_of = ways.get("centered", ())
+            cells.append(_cell([metrics[figure] for metrics in found_of if figure in metrics]))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
