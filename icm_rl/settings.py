@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
@@ -123,15 +124,18 @@ def given(name: str, default: str, args: Sequence[str] | None = None) -> str:
 
 
 def check_bounds(config: Any) -> None:
-    """Checks the numbers of our own settings against the bounds at their fields.
+    """Checks our own settings against what their fields allow: bounds of numbers, and words.
 
     Raises:
-        InputError: One is out of its bounds, or no finite number.
+        InputError: One is out of its bounds, no finite number, or no word that is allowed.
     """
     if isinstance(config, TrainingArguments | ModelConfig):
         return
     for name, hint in get_type_hints(type(config), include_extras=True).items():
         value = getattr(config, name)
+        known = _words(hint)
+        if known and value not in known:
+            raise InputError(f"--{name} is {value!r}; give one of {', '.join(map(str, known))}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if not math.isfinite(value):
@@ -140,6 +144,17 @@ def check_bounds(config: Any) -> None:
             words = _outside(value, bound)
             if words:
                 raise InputError(f"--{name} is {value}; give {words}")
+
+
+def _words(hint: Any) -> tuple[Any, ...]:
+    """The words that a field's type allows, None among them where it may be missing."""
+    if get_origin(hint) is Annotated:
+        return _words(get_args(hint)[0])
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
+    words = tuple(word for part in parts for word in _words(part))
+    return (*words, None) if words and type(None) in parts else words
 
 
 def _outside(value: float, bound: Any) -> str:

@@ -149,10 +149,18 @@ def test_icm_says_what_is_wrong(case, tmp_path):
 
 
 def test_another_methods_key_in_a_file_is_refused(tmp_path):
+    (tmp_path / "c.yaml").write_text("method: folds\nrestarts: 2\n")
+    done = run("recipes/icm.py", "--config", tmp_path / "c.yaml", check=False)
+    assert done.returncode == 2
+    assert "c.yaml: 'restarts' is a setting of --method search, not of folds" in done.stderr
+
+
+def test_a_word_in_a_file_that_a_method_does_not_know_is_refused(tmp_path):
     (tmp_path / "c.yaml").write_text("method: folds\nobjective: sum_log_prob\n")
     done = run("recipes/icm.py", "--config", tmp_path / "c.yaml", check=False)
     assert done.returncode == 2
-    assert "c.yaml: 'objective' is a setting of --method search, not of folds" in done.stderr
+    told = "error: --objective is 'sum_log_prob'; give one of centered, mean_log_odds\n"
+    assert done.stderr == told
 
 
 def test_pairs_that_prefer_nothing_are_left_out_and_counted(tmp_path):

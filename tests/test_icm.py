@@ -76,7 +76,7 @@ def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path)
 
 
 def test_twenty_kills_at_random_moments_lose_nothing(data, tmp_path):
-    flags = ("--data", data / "preferences_train.jsonl", "--limit", 24, "--pool_size", 16)
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 36, "--pool_size", 16)
     flags = (*ICM[1:], *flags, "--baselines", "false")
     run("recipes/icm.py", *flags, "--output_dir", tmp_path / "whole")
     killed_often((*flags, "--output_dir", tmp_path / "out"), tmp_path / "out" / "pools", 20)

@@ -150,9 +150,10 @@ def search(
     or where its group contradicts itself. The fix heeds its group alone, the only one in which it
     can make contradictions; others that stand are taken up when their turn comes. With ``sweeps``
     all examples are labeled before the first iteration. Examples that no iteration labeled get
-    their most likely label at the end, consistent with those of their group. With ``try_reverse``
-    the opposite of all labels is scored last, where that contradicts itself no more, and taken if
-    its U is higher: the reverse of the truth is coherent too, and no single step leads out of it.
+    their most likely label at the end, consistent with those of their group, and contradictions
+    that stand by then are tried once more. With ``try_reverse`` the opposite of all labels is
+    scored last, where that contradicts itself no more, and taken if its U is higher: the reverse of
+    the truth is coherent too, and no single step leads out of it.
     The score of the labels found is computed afresh, so it depends on them alone, and not on the
     way to them.
 
@@ -180,6 +181,7 @@ def search(
         state.rng_state, state.remembered = list(rng.getstate()), scorer.remembered
         after_iteration(state)
     _label_the_rest(scorer, examples, state)
+    _fix_the_rest(scorer, config, rng, state)
     state.arrangement = scorer.arranged(state.labels)
     scorer.forget()
     state.score = scorer.score(state.labels, state.arrangement)
@@ -375,3 +377,16 @@ def _label_the_rest(scorer: Scorer, examples: Sequence[Example], state: SearchSt
     if missing:
         odds = scorer.odds_given(state.labels, state.arrangement, state.score, missing)
         state.labels = _most_likely(scorer, odds, state.labels)
+
+
+def _fix_the_rest(
+    scorer: Scorer, config: SearchConfig, rng: random.Random, state: SearchState
+) -> None:
+    """Tries the contradictions that stand once more: other labels have changed since."""
+    arrangement = scorer.arranged(state.labels)
+    groups = dict.fromkeys(a.group for a, _ in scorer.inconsistent_pairs(state.labels))
+    for group in groups:
+        arrangement = arrangement.moved_last(e.id for e in scorer.groups[group])
+        state.labels, _ = consistency_fix(
+            scorer, state.labels, arrangement, rng, config.max_fix_rounds, group
+        )

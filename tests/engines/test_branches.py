@@ -5,6 +5,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from icm_rl.engines import LocalEngine
 from icm_rl.engines.branches import Stretch, side_by_side, stretches
 from icm_rl.engines.prefixes import Segment
+from icm_rl.models import load_causal_lm
 from tests.engines.test_local import requests
 
 A, B, C, D, E = (Segment(name, []) for name in "abcde")
@@ -32,21 +33,19 @@ def test_paths_with_a_common_beginning_come_to_stand_side_by_side():
     assert ordered == [(A, B), (A, B, C), (A, D), (E,), (E, A)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_branches_answer_as_joined_keys_do(model, tokenizer, dtype):
-    engine = LocalEngine(model.to(dtype), tokenizer, (" True", " False"), 4000)
-    try:
-        assert engine._branches
-        asked, found = requests(40), {}
-        for engine._branches in (True, False):
-            first = engine.label_log_probs(asked[:25])
-            found[engine._branches] = torch.tensor([*first, *engine.label_log_probs(asked[15:])])
-            engine.forget()
-        exact = dtype is torch.float32
-        torch.testing.assert_close(found[True], found[False], rtol=0, atol=1e-4 if exact else 0.2)
-        assert model.config._attn_implementation == "sdpa"
-    finally:
-        model.to(torch.float32)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_branches_answer_as_joined_keys_do(tokenizer, dtype):
+    model = load_causal_lm("miniature", dtype)
+    engine = LocalEngine(model, tokenizer, (" True", " False"), 4000)
+    assert engine._branches
+    asked, found = requests(40), {}
+    for engine._branches in (True, False):
+        first = engine.label_log_probs(asked[:25])
+        found[engine._branches] = torch.tensor([*first, *engine.label_log_probs(asked[15:])])
+        engine.forget()
+    tolerance = 1e-4 if dtype == "float32" else 0.2
+    torch.testing.assert_close(found[True], found[False], rtol=0, atol=tolerance)
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_the_kernel_gives_the_log_sum_exp_that_parts_are_joined_by():
