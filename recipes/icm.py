@@ -7,7 +7,8 @@
 
 Departs from Algorithms 1 and 2 of the paper in three points. As in the authors' code, the mutual
 predictability is the mean of the labels' log-odds (``--objective``), and a proposal that repeats
-the current label is not scored; and a proposal's consistency fix heeds its own group alone.
+the current label is not scored; and a proposal's consistency fix heeds its own group and
+one pair of the others that stand.
 """
 
 import os

@@ -147,9 +147,8 @@ def search(
     """Finds labels for the scorer's pool (Algorithm 1).
 
     A proposal is scored only where its label differs from the current one, as in the authors' code,
-    or where its group contradicts itself. The fix heeds its group alone, the only one in which it
-    can make contradictions; others that stand are taken up when their turn comes. With ``sweeps``
-    all examples are labeled before the first iteration. Examples that no iteration labeled get
+    or where its group contradicts itself. The fix heeds its group, the only one in which it makes
+    contradictions, and one pair of the others that stand. With ``sweeps`` all examples are labeled before the first iteration. Examples that no iteration labeled get
     their most likely label at the end, consistent with those of their group, and contradictions
     that stand by then are tried once more. With ``try_reverse`` the opposite of all labels is
     scored last, where that contradicts itself no more, and taken if its U is higher: the reverse of
@@ -250,6 +249,11 @@ def _iterate(
         proposed, score = consistency_fix(
             scorer, drawn, arrangement, rng, config.max_fix_rounds, group
         )
+        others = [a.group for a, _ in scorer.inconsistent_pairs(proposed) if a.group != group]
+        if others and drawn != state.labels:
+            proposed, score = consistency_fix(
+                scorer, proposed, arrangement, rng, 1, rng.choice(others)
+            )
         if proposed == state.labels:
             state.refused.append(group)
         else:
