@@ -148,11 +148,12 @@ def search(
 
     A proposal is scored only where its label differs from the current one, as in the authors' code,
     or where its group contradicts itself. The fix heeds its group, the only one in which it makes
-    contradictions, and one pair of the others that stand. With ``sweeps`` all examples are labeled before the first iteration. Examples that no iteration labeled get
-    their most likely label at the end, consistent with those of their group, and contradictions
-    that stand by then are tried once more. With ``try_reverse`` the opposite of all labels is
-    scored last, where that contradicts itself no more, and taken if its U is higher: the reverse of
-    the truth is coherent too, and no single step leads out of it.
+    contradictions, and one pair of the others that stand. With ``sweeps`` all examples are labeled
+    before the first iteration. Examples that no iteration labeled get their most likely label at
+    the end, consistent with those of their group, and contradictions that stand by then are tried
+    once more. With ``try_reverse`` the opposite of all labels is scored last, where that
+    contradicts itself no more, and taken if its U is higher: the reverse of the truth is coherent
+    too, and no single step leads out of it.
     The score of the labels found is computed afresh, so it depends on them alone, and not on the
     way to them.
 
