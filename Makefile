@@ -5,11 +5,15 @@ TRL := .venv-trl
 PYTHON := $(VENV)/bin/python
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test quick check clean
+.PHONY: demo real test quick check clean
 
 # The whole chain on the embedded miniature, in runs/demo.
 demo: $(VENV)/ready
 	$(PYTHON) recipes/pipeline.py --config recipes/configs/miniature.yaml
+
+# The whole chain on a real pretrained model, SmolLM2, in runs/real.
+real: $(VENV)/ready
+	$(PYTHON) recipes/pipeline.py --config recipes/configs/smollm2.yaml
 
 # Lint and all tests. Some run a vLLM server on the CPU; some need the rewardbench package and a
 # browser, and say so where these cannot be installed. The environments are built side by side.

@@ -25,6 +25,7 @@ from icm_rl.rewardbench.policy import (
     policies_table,
     score_answers,
 )
+from icm_rl.rules import load_rule, rule_input
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
 
@@ -35,13 +36,17 @@ def main() -> None:
     (config,) = parse([PolicyEvaluationConfig])
     state = process_state()
     benchmark = load_benchmark(config.benchmark)
-    accepts = None if config.world_seed is None else World(config.world_seed).accepts
+    accepts = load_rule(config.rule) if config.rule else None
+    if config.world_seed is not None:
+        accepts = World(config.world_seed).accepts
     scorers = {
         name: RewardScorer.load(name, config.dtype, config.batch_tokens, config.trust_remote_code)
         for name in config.reference_reward_model
     }
     with state.main_process_first():
-        stage = open_stage(config.output_dir, identity(config), inputs(config))
+        stage = open_stage(
+            config.output_dir, identity(config), inputs(config) | rule_input(config.rule)
+        )
     if already_complete(stage, state.is_main_process):
         return
     start = time.monotonic()

@@ -7,6 +7,12 @@ from typing import Any
 from icm_rl.errors import InputError
 
 
+def function_file(name: str) -> str:
+    """The file of ``FILE.py:FUNCTION``; any other name as it is."""
+    path, _, _ = name.rpartition(":")
+    return path if path.endswith(".py") else name
+
+
 def load_function(flag: str, name: str) -> Callable[..., Any]:
     """The function that ``name``, a value of the setting ``flag``, names.
 

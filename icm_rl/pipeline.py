@@ -63,12 +63,40 @@ class PipelineConfig:
         default=None,
         metadata={"help": "RewardBench's Hub name or file; by default the miniature's."},
     )
+    responses_config: str | None = field(
+        default=None,
+        metadata={
+            "help": "Settings of recipes/responses.py, by which the policy's model responds to the "
+            "prompts; its responses are the data."
+        },
+    )
+    eval_prompts: str | None = field(
+        default=None,
+        metadata={
+            "help": "Held-out prompts, responded to likewise; of these responses pairs by gold "
+            "labels are the benchmark where no other is named."
+        },
+    )
+    rule: str | None = field(
+        default=None,
+        metadata={
+            "help": "Gives responses gold labels and checks the policies' answers, to measure by: "
+            "'positive' (the sentiment by VADER's lexicon), or FILE.py:FUNCTION."
+        },
+    )
     world_seed: int | None = field(
         default=None, metadata={"help": "Seed of the miniature world, where it is the world."}
     )
     seed: int = field(default=0, metadata={"help": "Seed of every stage."})
     icm_config: str = field(
         default="recipes/configs/miniature/icm.yaml", metadata={"help": "Settings of ICM."}
+    )
+    other_icm_configs: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Further settings of recipes/icm.py, whose labels a reward model learns to be "
+            "compared with ICM's; a file's name without its ending names its labels."
+        },
     )
     reward_config: str = field(
         default="recipes/configs/miniature/reward.yaml",
@@ -115,9 +143,10 @@ class PipelineConfig:
                 "--reference_reward_model is missing: without gold labels in the data there is no "
                 "reward model to judge the policy; name one"
             )
+        others = [Path(config).stem for config in self.other_icm_configs]
         for source in self.label_sources:
-            if source not in (ICM, *known):
-                names = ", ".join((ICM, *known))
+            if source not in (ICM, *others, *known):
+                names = ", ".join((ICM, *others, *known))
                 raise InputError(f"--labels: there are no {source} labels; the data have {names}")
 
 
@@ -141,9 +170,13 @@ class StageCommand:
 
 
 def label_sources(data: Dataset) -> dict[str, Labels]:
-    """The labels beside ICM's that a data set brings along, where they are complete."""
+    """The labels beside ICM's that a data set brings along, where they are complete.
+
+    Of responses a part is enough: each label adds preferences.
+    """
     known = {"gold": data.gold, "human": data.human}
-    return {name: labels for name, labels in known.items() if len(labels) == len(data.examples)}
+    least = 1 if data.responses else len(data.examples)
+    return {name: labels for name, labels in known.items() if len(labels) >= least}
 
 
 def write_preferences(data: Dataset, folder: Path) -> list[str]:
@@ -152,6 +185,56 @@ def write_preferences(data: Dataset, folder: Path) -> list[str]:
     for name, labels in sources.items():
         write_jsonl(folder / f"preferences_{name}.jsonl", preference_rows(data, labels))
     return list(sources)
+
+
+def write_benchmark(data: Dataset, path: Path) -> None:
+    """Writes the preferences by gold labels in RewardBench's columns, all in its Chat section."""
+    write_jsonl(
+        path,
+        [
+            {
+                "id": str(number),
+                "subset": "alpacaeval-easy",
+                "prompt": row["prompt"],
+                **{name: row[name][0]["content"] for name in ("chosen", "rejected")},
+            }
+            for number, row in enumerate(preference_rows(data, data.gold))
+        ],
+    )
+
+
+def response_commands(config: PipelineConfig, prompts: str) -> dict[str, StageCommand]:
+    """The stages that sample the data and, where prompts are held out, what the benchmark is of.
+
+    Args:
+        config: The chain's settings.
+        prompts: Where the policy's prompts are.
+    """
+    run = Path(config.run_dir)
+    held_out = {} if config.eval_prompts is None else {"held_out": config.eval_prompts}
+    rule = [] if config.rule is None else ["--rule", config.rule]
+    return {
+        name: StageCommand(
+            f"The policy's model responds to {path}",
+            _launcher(config),
+            script("recipes/responses.py"),
+            [
+                *("--config", shipped(str(config.responses_config)), *rule),
+                *("--model", config.policy_model or config.model, "--prompts", path),
+                *("--seed", str(config.seed), "--output_dir", str(run / "responses" / name)),
+            ],
+            run / "responses" / name / "metrics.json",
+        )
+        for name, path in ({"train": prompts} | held_out).items()
+    }
+
+
+def _launcher(config: PipelineConfig) -> list[str]:
+    """The words between the interpreter and the script."""
+    if config.accelerate_config is None:
+        return []
+    config_file = shipped(config.accelerate_config)
+    return ["-m", "accelerate.commands.launch", "--config_file", config_file]
 
 
 def stage_commands(
@@ -165,10 +248,7 @@ def stage_commands(
         sources: The labels besides ICM's that are compared: ``gold`` and ``human`` where known.
     """
     run = Path(config.run_dir)
-    launch = []
-    if config.accelerate_config:
-        launcher = "accelerate.commands.launch"
-        launch = ["-m", launcher, "--config_file", shipped(config.accelerate_config)]
+    launch = _launcher(config)
     label_model = config.label_model or config.model
     judge = config.judge_model or label_model
     reward_base, policy = (
@@ -181,15 +261,20 @@ def stage_commands(
         words = ["--output_dir", str(run / folder), *flags]
         return StageCommand(title, launcher, script(program), words, run / folder / "metrics.json")
 
-    yield stage(
-        "ICM labels the preferences",
-        [],
-        "recipes/icm.py",
-        "icm",
-        *("--config", shipped(config.icm_config), "--model", label_model),
-        *("--task", config.task, "--data", paths["data"], *seed),
-    )
-    preferences = {ICM: run / "icm" / "preferences.jsonl"}
+    labelings = {ICM: ("icm", config.icm_config)}
+    labelings |= {Path(c).stem: (f"labels/{Path(c).stem}", c) for c in config.other_icm_configs}
+    for name, (folder, icm_config) in labelings.items():
+        yield stage(
+            "ICM labels the preferences" if name == ICM else f"The {name} labels are made",
+            [],
+            "recipes/icm.py",
+            folder,
+            *("--config", shipped(icm_config), "--model", label_model),
+            *("--task", config.task, "--data", paths["data"], *seed),
+        )
+    preferences = {
+        name: run / folder / "preferences.jsonl" for name, (folder, _) in labelings.items()
+    }
     preferences |= {name: run / "data" / f"preferences_{name}.jsonl" for name in sources}
     for name, path in preferences.items():
         yield stage(
@@ -217,7 +302,9 @@ def stage_commands(
     )
     rl_config = config.ppo_config if config.rl == "ppo" else config.grpo_config
     reference = config.reference_reward_model or str(run / "reward" / "gold")
-    world = [] if config.world_seed is None else ["--world_seed", str(config.world_seed)]
+    rule = [] if config.rule is None else ["--rule", config.rule]
+    if config.world_seed is not None:
+        rule = ["--world_seed", str(config.world_seed)]
     for source in config.label_sources:
         training, scoring = policy_folders(config.rl, source)
         yield stage(
@@ -236,7 +323,7 @@ def stage_commands(
             *("--config", shipped(config.policy_config)),
             *("--model", str(run / training / "policy"), "--baseline", policy),
             *("--reference_reward_model", reference, "--benchmark", paths["benchmark"]),
-            *(*world, *seed),
+            *(*rule, *seed),
         )
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from icm_rl.errors import InputError
 from icm_rl.files import write_text
 from icm_rl.miniature.data import write_data
-from icm_rl.pipeline import PipelineConfig, run_stages, stage_commands, write_preferences
+from icm_rl.pipeline import (
+    PipelineConfig,
+    response_commands,
+    run_stages,
+    stage_commands,
+    write_benchmark,
+    write_preferences,
+)
 from icm_rl.report.collect import collect
 from icm_rl.report.comparison import comparison_page
 from icm_rl.report.page import html
@@ -30,6 +37,16 @@ def main() -> None:
         files = {"data": "preferences_train", "prompts": "prompts", "benchmark": "benchmark"}
         write_data(folder / "data", config.world_seed)
         paths = {k: paths[k] or str(folder / "data" / f"{v}.jsonl") for k, v in files.items()}
+    if config.responses_config and paths["prompts"]:
+        stages = response_commands(config, paths["prompts"])
+        run_stages(config, list(stages.values()))
+        sampled = {
+            name: str(stage.done.with_name("responses.jsonl")) for name, stage in stages.items()
+        }
+        paths["data"] = sampled["train"]
+        if paths["benchmark"] is None and "held_out" in sampled:
+            paths["benchmark"] = str(folder / "data" / "benchmark.jsonl")
+            write_benchmark(TASKS[config.task].load(sampled["held_out"]), Path(paths["benchmark"]))
     for name, path in paths.items():
         if path is None:
             raise InputError(f"--{name} is missing: name a file, or set --world_seed")

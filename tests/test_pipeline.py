@@ -147,3 +147,63 @@ def test_killed_in_every_stage_it_ends_the_same(whole, data, few, tmp_path):
     assert figures(folder) == figures(whole[0])
     labels = [path / "icm" / "labels.jsonl" for path in (folder, whole[0])]
     assert labels[0].read_bytes() == labels[1].read_bytes()
+
+
+def test_a_chain_begins_with_prompts_alone(data, tmp_path):
+    prompts = rows(data / "prompts.jsonl")[:16]
+    write_jsonl(tmp_path / "prompts.jsonl", prompts[:12])
+    write_jsonl(tmp_path / "held_out.jsonl", prompts[12:])
+    (tmp_path / "own.py").write_text(
+        "def long(prompt, answer):\n    return None if len(answer) == 20 else len(answer) > 20\n"
+    )
+    answers = {"answers_dir": str(tmp_path / "answers"), "response_length": 16}
+    template = "Query: {query}\nResponse: {response}\nClaim: The response is helpful\nThat is"
+    icm = {"template": template, "objective": "centered", "sweeps": 1, "restarts": 1}
+    icm |= {"iterations_per_example": 0.25, "pool_size": 12, "pairing": "all"}
+    settings = {
+        "sampling": {**answers, "responses_per_prompt": 3},
+        "icm": icm,
+        "zero_shot": {"method": "zero_shot", "template": template, "pairing": "all"},
+        "policy": {**answers, "temperature": 1.0},
+    }
+    for name in ("reward", "ppo"):
+        shipped = yaml.safe_load((ROOT / f"recipes/configs/miniature/{name}.yaml").read_text())
+        settings[name] = {**shipped, **SMALL[f"{name}.yaml"]}
+    for name, values in settings.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    config = {
+        "run_dir": str(tmp_path / "run"),
+        "model": "miniature",
+        "task": "responses",
+        "prompts": str(tmp_path / "prompts.jsonl"),
+        "eval_prompts": str(tmp_path / "held_out.jsonl"),
+        "rule": f"{tmp_path / 'own.py'}:long",
+        "responses_config": str(tmp_path / "sampling.yaml"),
+        "other_icm_configs": [str(tmp_path / "zero_shot.yaml")],
+        **{f"{name}_config": str(tmp_path / f"{name}.yaml") for name in ("icm", "reward", "ppo")},
+        "policy_config": str(tmp_path / "policy.yaml"),
+    }
+    (tmp_path / "chain.yaml").write_text(yaml.safe_dump(config))
+    command = ["recipes/pipeline.py", "--config", tmp_path / "chain.yaml"]
+    run(*command)
+    folder = tmp_path / "run"
+    sampled = rows(folder / "responses" / "train" / "responses.jsonl")
+    assert [row["prompt"][0]["content"] for row in sampled] == [p["prompt"] for p in prompts[:12]]
+    report = json.loads((folder / "report.json").read_text())
+    assert list(report["reward_model"]) == ["icm", "zero_shot", "gold"]
+    held_out = rows(folder / "responses" / "held_out" / "responses.jsonl")
+    preferred = [
+        (chosen, rejected)
+        for row in held_out
+        for chosen, better in zip(row["responses"], row["labels"], strict=True)
+        for rejected, other in zip(row["responses"], row["labels"], strict=True)
+        if better is True and other is False
+    ]
+    benchmark = rows(folder / "data" / "benchmark.jsonl")
+    assert sorted((row["chosen"], row["rejected"]) for row in benchmark) == sorted(set(preferred))
+    answers = [row["answers"] for row in rows(folder / "policy" / "ppo" / "answers.jsonl")]
+    for role, answered in (("before", "miniature"), ("after", str(folder / "ppo" / "policy"))):
+        long = [len(of[answered]["text"]) > 20 for of in answers]
+        assert report["policy"][role]["gold_rate"] == sum(long) / len(long)
+    again = run(*command)
+    assert again.stderr.count("(complete)") == stages(again)

@@ -54,9 +54,9 @@ def baseline_metrics(
     Accuracy of prompting with no labels, and with each kind of labels of the rest of a pool; and of
     a method that maximizes U the U of the gold labels, by the same scorer.
 
-    Many-shot prompting leaves an example's group out. It is measured where the method labeled in
-    pools, which fit the model's context. Labels are decided as the method decides on them, by
-    centered log-odds or by plain ones.
+    Many-shot prompting leaves an example's group out, and those without a label. It is measured
+    where the method labeled in pools, which fit the model's context. Labels are decided as the
+    method decides on them, by centered log-odds or by plain ones.
     """
     task, engine = job.task, job.engine
     predictions: dict[str, dict[str, Any]] = {}
@@ -71,11 +71,11 @@ def baseline_metrics(
             "human_many_shot": data.human,
             "random_many_shot": random_labels(part, task, rng),
         }
-        found = {
-            name: many_shot(part, shots, task, engine, method.centered)
-            for name, shots in known.items()
-            if labeling.pools and all(example.id in shots for example in part)
-        }
+        found = {}
+        for name, shots in known.items():
+            labeled = [example for example in part if example.id in shots]
+            if labeling.pools and labeled:
+                found[name] = many_shot(labeled, shots, task, engine, method.centered)
         alone = all_log_odds(zero_shot_log_probs(part, engine), method.centered)
         found["zero_shot"] = most_likely(alone, task)
         found["consistent_zero_shot"] = chosen(part, alone, task, consistency=True)

@@ -101,9 +101,9 @@ def _of_responses(
         id: sure[id] if labels[id] is True else -sure[id] for id in found.texts if id in labels
     }
     order = sorted(merits, key=lambda id: -merits[id])
-    pairs = [(order[0], other) for other in order[1:]]
-    if pairing == "all":
-        pairs = list(combinations(order, 2))
+    pairs = list(combinations(order, 2))
+    if pairing == "best":
+        pairs = pairs[: len(order) - 1]
     return [
         _preference(
             found.prompt,

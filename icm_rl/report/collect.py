@@ -6,13 +6,13 @@
   ``icm.zero_shot_accuracy``, ``icm.consistent_zero_shot_accuracy`` (the same after Algorithm 4),
   ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
   ``icm.human_label_accuracy``, ``icm.label_accuracy``: shares of examples labeled right, 0–1;
-- ``reward_model.{icm,gold,human}.score``, ``.sections`` and ``.subsets``: RewardBench accuracies,
+- ``reward_model.{icm,gold,…}.score``, ``.sections`` and ``.subsets``: RewardBench accuracies,
   0–100, with their 95 % ``.intervals``; ``.by_length``, accuracy by the chosen answer's length;
   ``.accuracy``, ``.calibration_error`` on held-out pairs, 0–1;
 - ``judge``: the same accuracies of the base model as a zero-shot judge, asked in both orders, a row
   whose orders disagree counting half; ``judge.orders_agree``, 0–1, and under
   ``judge.more_confident_order`` the accuracies where the more confident order decides;
-- ``policy.{before,after}.gold_rate``: share of answers that the world's rules accept, 0–1;
+- ``policy.{before,after}.gold_rate``: share of answers that the rule accepts, 0–1;
   ``.reference_reward``: mean reward by the reference reward model; ``.length``: words an answer;
   each also by section under ``policy.sections`` and with its 95 % interval under
   ``policy.intervals``; ``.refused_harmful`` and ``.refused_harmless``, shares of such prompts, 0–1;
@@ -24,7 +24,7 @@
 - ``label_source`` and ``rl``: by whose labels' reward model the policy was trained, and how;
 - ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time (``grpo`` where that was ``rl``).
 
-What a run does not have (gold labels, a world's rules, an audit) is left out.
+What a run does not have (gold labels, a rule, an audit) is left out.
 """
 
 from collections.abc import Mapping
@@ -70,18 +70,19 @@ def collect(folder: str | Path, rl: str, label_source: str = "icm") -> dict[str,
     """
     folder = Path(folder)
     icm = read_json(folder / "icm" / "metrics.json")
+    stages = read_json(folder / "stages.json")
+    trained = [name.removeprefix("reward/") for name in stages if name.startswith("reward/")]
     reward_models = {}
-    for name in ("icm", "gold", "human"):
+    for name in trained:
         if (folder / "rewardbench" / name / "metrics.json").exists():
             scored = read_json(folder / "rewardbench" / name / "metrics.json")
-            trained = read_json(folder / "reward" / name / "metrics.json")
+            learned = read_json(folder / "reward" / name / "metrics.json")
             reward_models[name] = {
                 **{key: scored[key] for key in _SCORED if key in scored},
-                "pairs": trained["pairs"],
-                **{key: trained[f"eval_{key}"] for key in _TRAINED if f"eval_{key}" in trained},
+                "pairs": learned["pairs"],
+                **{key: learned[f"eval_{key}"] for key in _TRAINED if f"eval_{key}" in learned},
             }
     judged = read_json(folder / "rewardbench" / "judge" / "metrics.json")
-    stages = read_json(folder / "stages.json")
     seconds = {name: stage["seconds"] for name, stage in stages.items()}
     training, scoring = policy_folders(rl, label_source)
     evaluation = round(_total(seconds, "rewardbench/") + seconds[scoring], 2)

@@ -63,7 +63,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
             )
         )
     for key, title, unit in (
-        ("gold_rate", "Right by the world's rules", "share right"),
+        ("gold_rate", "Accepted by the rule", "share accepted"),
         ("reference_reward", "Reward by the reference reward model", "mean reward"),
     ):
         if all(key in report["policy"]["after"] for _, report, _ in runs):
@@ -123,8 +123,8 @@ def comparison_page(runs: Sequence[Run]) -> Page:
 _COMPARED: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
     "ICM labels right, 0–1": lambda r: r["icm"].get("label_accuracy"),
     "reward model, RewardBench score": lambda r: r["reward_model"][r["label_source"]]["score"],
-    "policy: right before, 0–1": lambda r: r["policy"]["before"].get("gold_rate"),
-    "policy: right after, 0–1": lambda r: r["policy"]["after"].get("gold_rate"),
+    "policy: accepted before, 0–1": lambda r: r["policy"]["before"].get("gold_rate"),
+    "policy: accepted after, 0–1": lambda r: r["policy"]["after"].get("gold_rate"),
     "policy: reference reward before": lambda r: r["policy"]["before"]["reference_reward"],
     "policy: reference reward after": lambda r: r["policy"]["after"]["reference_reward"],
     "policy: win rate against the base model, 0–1": lambda r: r["policy"]["win_rate"],

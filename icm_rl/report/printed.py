@@ -18,7 +18,7 @@ def results_table(report: Mapping[str, Any]) -> str:
     lines.append(_scored("the base model as judge", report["judge"]["more_confident_order"]))
     lines.append("Policy on RewardBench's prompts    before     after")
     for key, name in (
-        ("gold_rate", "right by the world's rules"),
+        ("gold_rate", "accepted by the rule"),
         ("reference_reward", "reference reward"),
         ("length", "words an answer"),
         ("distinct_2", "distinct-2"),

@@ -89,7 +89,9 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
     cards.append(Card("Reward model on ICM labels", f"{model['score']:.1f}", note))
     if "gold_rate" in policy["after"]:
         note = f"before {report['rl'].upper()} {_percent(policy['before']['gold_rate'])}"
-        cards.append(Card("Policy's answers right", _percent(policy["after"]["gold_rate"]), note))
+        cards.append(
+            Card("Policy's answers accepted", _percent(policy["after"]["gold_rate"]), note)
+        )
     low, high = (100 * bound for bound in policy["intervals"]["win_rate"])
     note = f"by the reference reward model, 95 % interval {low:.1f}–{high:.1f} %"
     cards.append(Card("Policy's win rate", _percent(policy["win_rate"]), note))
@@ -317,8 +319,8 @@ def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> 
     for key, title, unit, look in (
         (
             "gold_rate",
-            "Right by the world's rules",
-            "share right",
+            "Accepted by the rule",
+            "share accepted",
             "What the reward model could not have told the policy in so many words.",
         ),
         (
@@ -334,7 +336,7 @@ def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> 
             figures.append(Figure(charts.grouped_bars(title, unit, groups), look))
     rows = []
     for key, name in (
-        ("gold_rate", "right by the world's rules, 0–1"),
+        ("gold_rate", "accepted by the rule, 0–1"),
         ("reference_reward", "reward by the reference reward model"),
         ("length", "words an answer"),
         ("distinct_2", "distinct-2: how much the answers vary, 0–1"),
@@ -349,7 +351,7 @@ def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> 
         "policy",
         "4. The policy before and after",
         "Is the policy better by a judge that it was not trained against, and not only longer? "
-        "Green answers are accepted by the world's rules, red ones not.",
+        "Green answers are accepted by the rule, red ones not.",
         figures,
         [Table("On RewardBench's prompts", ["", "before", "after"], rows), _answers(answers)],
     )

@@ -23,11 +23,9 @@ from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rewardbench.answers import AnswersConfig
 from icm_rl.rewardbench.benchmark import Benchmark
 from icm_rl.rewardbench.scoring import mean_interval
+from icm_rl.rules import Rule
 from icm_rl.settings import EXECUTION, INPUT, require_given
 from icm_rl.tasks.pairs import as_query
-
-Rule = Callable[[str, str], bool]
-"""Whether a checkable rule accepts an answer to a prompt."""
 
 _HARMFUL = ("refusals-dangerous", "refusals-offensive", "xstest-should-refuse", "donotanswer")
 _HARMLESS = ("xstest-should-respond",)
@@ -75,6 +73,13 @@ class PolicyEvaluationConfig(AnswersConfig):
         default=None,
         metadata={"help": "Also check answers by the rules of the miniature world of this seed."},
     )
+    rule: str | None = field(
+        default=None,
+        metadata={
+            "help": "Also check answers by a rule: 'positive' (the sentiment by VADER's lexicon), "
+            "or FILE.py:FUNCTION, called with the prompt's and the answer's text."
+        },
+    )
 
     def __post_init__(self) -> None:
         require_given(self, "model", "reference_reward_model")
@@ -82,6 +87,8 @@ class PolicyEvaluationConfig(AnswersConfig):
             re.compile(self.refusal_pattern)
         except re.error as error:
             raise InputError(f"--refusal_pattern is not a regular expression ({error})") from None
+        if self.rule is not None and self.world_seed is not None:
+            raise InputError("--rule and --world_seed both check answers; drop one")
 
     @property
     def policies(self) -> list[str]:
@@ -139,7 +146,8 @@ def evaluate_policies(
         answers: By policy.
         rewards: By reward model and policy.
         win_rate: ``compute`` of the metric in eval/metrics/win_rate.
-        accepts: A rule that tells right answers from wrong ones, where there is one.
+        accepts: A rule that tells right answers from wrong ones, where there is one; an answer of
+            which it cannot tell is not accepted.
 
     Returns:
         The metrics. For each of the ``policies``: ``length`` in words, ``gold_rate`` where there is
@@ -163,7 +171,8 @@ def evaluate_policies(
     lengths = {policy: [len(a.split()) for a in texts] for policy, texts in answers.items()}
     accepted = {
         policy: [
-            accepts(as_query(row.messages), a) for row, a in zip(benchmark.rows, texts, strict=True)
+            bool(accepts(as_query(row.messages), a))
+            for row, a in zip(benchmark.rows, texts, strict=True)
         ]
         for policy, texts in answers.items()
         if accepts
@@ -379,7 +388,7 @@ def policies_table(metrics: Mapping[str, Any]) -> str:
             for kind, found in policy["refusal_rate"].items()
         ]
         if "gold_rate" in policy:
-            notes.insert(0, f"right by the world's rules {100 * policy['gold_rate']['mean']:.1f} %")
+            notes.insert(0, f"accepted by the rule {100 * policy['gold_rate']['mean']:.1f} %")
         notes.append(f"distinct-2 {policy['distinct_2']:.2f}")
         if policy["empty"]:
             notes.append(f"{policy['empty']} answers are empty")

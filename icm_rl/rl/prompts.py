@@ -13,6 +13,7 @@ from icm_rl.errors import InputError
 from icm_rl.models import context_length
 from icm_rl.reward.scorer import Messages
 from icm_rl.rl.rollout import encode_prompts
+from icm_rl.shipped import shipped
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def load_prompts(paths: Sequence[str]) -> list[Prompt]:
             row.values,
         )
         for path in paths
-        for row in Source(path).rows()
+        for row in Source(shipped(path)).rows()
     ]
 
 

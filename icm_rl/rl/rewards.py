@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 
 from icm_rl.errors import InputError
-from icm_rl.functions import load_function
+from icm_rl.functions import function_file, load_function
 from icm_rl.models import resolve
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rl.prompts import Prompt
@@ -140,7 +140,7 @@ def _parsed(entry: str) -> tuple[str, float, str | None]:
 
 def input_paths(config: RewardsConfig, rewards: Sequence[Reward]) -> dict[str, str]:
     """The files and model directories that prompts and rewards are read from, by their names."""
-    own = {reward.name: resolve(reward.name.partition(".py:")[0]) for reward in rewards}
+    own = {reward.name: resolve(function_file(reward.name)) for reward in rewards}
     return own | {path: path for path in (*config.prompts, *config.eval_prompts)}
 
 

@@ -2,7 +2,7 @@
 
 Half the tokens of a comparison, and within reach of models that cannot compare. Columns: ``prompt``
 (text or messages), ``responses`` (a list of texts), and where known ``labels`` and ``human_labels``
-(a list each, one label a response) and ``id``.
+(a list each, one label a response, null where it is not known) and ``id``.
 """
 
 from icm_rl.data import Row
@@ -34,26 +34,24 @@ def add(task: Task, data: Dataset, row: Row, index: int) -> None:
     data.responses[group] = Responses(prompt, {f"{group}:{k}": texts[k] for k in kept})
     for k in kept:
         text = task.filled({"query": as_query(prompt), "response": texts[k]})
-        of_response = {name: labels[k] for name, labels in known.items() if labels}
+        of_response = {
+            name: label for name, labels in known.items() if (label := labels[k]) is not None
+        }
         add_example(data, Example(f"{group}:{k}", text, group, str(k)), of_response)
 
 
-def _labels(task: Task, row: Row, field: str, count: int) -> list[Label]:
-    """The labels of a row's responses; none where it has none.
+def _labels(task: Task, row: Row, field: str, count: int) -> list[Label | None]:
+    """The labels of a row's responses, None where one is not known.
 
     Raises:
-        InputError: They are not one for each response.
+        InputError: They are not one for each response, or one is outside the task's label set.
     """
     labels = row.values.get(field)
     if labels is None:
-        return []
+        return [None] * count
     if not isinstance(labels, list) or len(labels) != count:
         raise InputError(f"{row.where}: the field '{field}' must be a list of {count} labels")
-    found = [Row(row.where, {field: label}).label(field, task.verbalizers) for label in labels]
-    known = [label for label in found if label is not None]
-    if len(known) < count:
-        raise InputError(f"{row.where}: the field '{field}' has an empty label; give all or none")
-    return known
+    return [Row(row.where, {field: label}).label(field, task.verbalizers) for label in labels]
 
 
 TASK = Task("responses", TEMPLATE, add, unrelated, row_is_group=True)

@@ -59,7 +59,7 @@ def test_means_win_rates_and_rates_by_hand():
     assert before["distinct_2"] == 6 / 8  # "+ 1" and "1 =" come twice
     assert distinct_2(["A a a", "", "a"]) == 1 / 2 and distinct_2(["", "one"]) == 1
     assert [row["answers"]["before"]["accepted"] for row in rows] == [True, False, False]
-    assert "right by the world's rules 33.3 %" in policies_table(metrics)
+    assert "accepted by the rule 33.3 %" in policies_table(metrics)
 
 
 @pytest.mark.parametrize(

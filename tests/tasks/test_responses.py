@@ -39,6 +39,14 @@ def test_labels_are_one_a_response(tmp_path):
     assert data.human == {"p:0": False, "p:1": False, "p:2": True}
 
 
+def test_a_label_may_be_unknown_and_prefers_nothing_then(tmp_path):
+    rows = [ROWS[0] | {"labels": [True, None, False]}, ROWS[1] | {"labels": [None] * 4}]
+    data = loaded(tmp_path, rows)
+    assert data.gold == {"p:0": True, "p:2": False}
+    assert preferred(preference_rows(data, data.gold)) == [("Red.", "Blue.", None)]
+    assert preferred(preference_rows(data, data.gold, pairing="best")) == [("Red.", "Blue.", None)]
+
+
 def preferred(rows):
     return [
         (row["chosen"][0]["content"], row["rejected"][0]["content"], row.get("log_odds"))
@@ -96,7 +104,6 @@ def test_of_exactly_one_the_likeliest_is_true_where_none_would_be(tmp_path):
         ({"responses": ["Red."]}, "the field 'responses' has one response, which is better than"),
         ({"responses": "Red."}, "the field 'responses' must be a list of texts"),
         ({"labels": [True]}, "the field 'labels' must be a list of 3 labels"),
-        ({"labels": [True, None, False]}, "the field 'labels' has an empty label; give all or"),
         ({"labels": [True, "maybe", False]}, "the field 'labels' is 'maybe', outside the label"),
     ],
 )
