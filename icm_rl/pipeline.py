@@ -129,6 +129,21 @@ class PipelineConfig:
         default=None, metadata={"help": "Train by 'accelerate launch' with this config."}
     )
 
+    def __post_init__(self) -> None:
+        if self.rule is not None and self.world_seed is not None:
+            raise InputError("--rule and --world_seed both check the policies' answers; drop one")
+        if self.responses_config is None:
+            if self.eval_prompts is not None:
+                raise InputError("--eval_prompts are for --responses_config; drop them or give it")
+            return
+        if self.data is not None:
+            raise InputError("--data and --responses_config are both the data; drop one")
+        if self.rule is None and self.reference_reward_model is None:
+            raise InputError(
+                "--rule is missing: without it the responses have no gold labels and there is no "
+                "reward model to judge the policy; give it, or name a --reference_reward_model"
+            )
+
     def check_label_sources(self, known: Sequence[str]) -> None:
         """Checks that the data have the labels that are asked for, and something to judge by.
 
@@ -188,19 +203,26 @@ def write_preferences(data: Dataset, folder: Path) -> list[str]:
 
 
 def write_benchmark(data: Dataset, path: Path) -> None:
-    """Writes the preferences by gold labels in RewardBench's columns, all in its Chat section."""
-    write_jsonl(
-        path,
-        [
-            {
-                "id": str(number),
-                "subset": "alpacaeval-easy",
-                "prompt": row["prompt"],
-                **{name: row[name][0]["content"] for name in ("chosen", "rejected")},
-            }
-            for number, row in enumerate(preference_rows(data, data.gold))
-        ],
-    )
+    """Writes the preferences by gold labels in RewardBench's columns, all in its Chat section.
+
+    Raises:
+        InputError: There is none.
+    """
+    rows = [
+        {
+            "id": str(number),
+            "subset": "alpacaeval-easy",
+            "prompt": row["prompt"],
+            **{name: row[name][0]["content"] for name in ("chosen", "rejected")},
+        }
+        for number, row in enumerate(preference_rows(data, data.gold))
+    ]
+    if not rows:
+        raise InputError(
+            "--eval_prompts: to none of these prompts one response is right and another one wrong, "
+            "so there is no benchmark; give more prompts, or name a --benchmark"
+        )
+    write_jsonl(path, rows)
 
 
 def response_commands(config: PipelineConfig, prompts: str) -> dict[str, StageCommand]:

@@ -6,7 +6,10 @@ import re
 import pytest
 import yaml
 
+from icm_rl.errors import InputError
 from icm_rl.files import write_jsonl
+from icm_rl.pipeline import write_benchmark
+from icm_rl.tasks import TASKS
 from tests.conftest import ROOT, kill_when, rows, run
 
 pytestmark = pytest.mark.process
@@ -207,3 +210,28 @@ def test_a_chain_begins_with_prompts_alone(data, tmp_path):
         assert report["policy"][role]["gold_rate"] == sum(long) / len(long)
     again = run(*command)
     assert again.stderr.count("(complete)") == stages(again)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--rule", "positive", "--world_seed", 0), "--rule and --world_seed both check the"),
+        (("--eval_prompts", "p.jsonl"), "--eval_prompts are for --responses_config; drop them or"),
+        (("--responses_config", "c.yaml", "--data", "d"), "--data and --responses_config are both"),
+        (("--responses_config", "c.yaml"), "--rule is missing: without it the responses have no"),
+    ],
+)
+def test_flags_that_cannot_go_together_are_told_before_anything_runs(flags, message, tmp_path):
+    done = run("recipes/pipeline.py", "--run_dir", tmp_path / "run", *flags, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_held_out_responses_that_are_all_right_make_no_benchmark(tmp_path):
+    rows = [{"prompt": "?", "responses": ["Yes.", "Sure."], "labels": [True, True]}]
+    rows += [{"prompt": "!", "responses": ["No.", "Never."], "labels": [None, False]}]
+    write_jsonl(tmp_path / "responses.jsonl", rows)
+    with pytest.raises(InputError, match="to none of these prompts one response is right"):
+        write_benchmark(TASKS["responses"].load(tmp_path / "responses.jsonl"), tmp_path / "b.jsonl")
+    assert not (tmp_path / "b.jsonl").exists()

@@ -1,4 +1,4 @@
-"""A real model as a user runs it: from unlabeled responses to preferences, and a reward model."""
+"""A real model as a user runs it: from unlabeled responses to a reward model and a policy."""
 
 import json
 
@@ -17,7 +17,7 @@ RESPONSES = {
 }
 
 
-def test_responses_are_labeled_and_a_reward_model_learns_them(smollm2, tmp_path):
+def test_responses_are_labeled_a_reward_model_learns_them_and_a_policy_it(smollm2, tmp_path):
     prompts = [
         {
             "id": topic,
@@ -31,7 +31,7 @@ def test_responses_are_labeled_and_a_reward_model_learns_them(smollm2, tmp_path)
     run(
         *("recipes/icm.py", "--config", "recipes/configs/smollm2/responses.yaml"),
         *("--data", tmp_path / "responses.jsonl", "--output_dir", tmp_path / "icm"),
-        *("--sweeps", 3, "--iterations_per_example", 0.25, "--processes", 1, "--restarts", 1),
+        *("--sweeps", 3, "--iterations_per_example", 0.25, "--processes", 1),
     )
     metrics = json.loads((tmp_path / "icm" / "metrics.json").read_text())
     assert metrics["examples"] == 8 and metrics["inconsistencies"] == 0
@@ -47,16 +47,16 @@ def test_responses_are_labeled_and_a_reward_model_learns_them(smollm2, tmp_path)
         assert labels[told] is True  # one of each pair is, and the one preferred
     run(
         *("recipes/reward.py", "--config", "recipes/configs/smollm2/reward.yaml"),
-        *("--preferences", tmp_path / "icm" / "preferences.jsonl"),
-        *(
-            "--output_dir",
-            tmp_path / "reward",
-            "--num_train_epochs",
-            1,
-            "--eval_fraction",
-            0,
-            "--save_strategy",
-            "no",
-        ),
+        *("--preferences", tmp_path / "icm" / "preferences.jsonl", "--eval_fraction", 0),
+        *("--output_dir", tmp_path / "reward", "--save_strategy", "no"),
     )
     assert (tmp_path / "reward" / "model.safetensors").exists()
+    run(
+        *("recipes/ppo.py", "--config", "recipes/configs/smollm2/ppo.yaml"),
+        *("--rewards", tmp_path / "reward", "--prompts", tmp_path / "responses.jsonl"),
+        *("--total_episodes", 4, "--per_device_train_batch_size", 4, "--num_mini_batches", 1),
+        *("--num_ppo_epochs", 1, "--response_length", 8, "--output_dir", tmp_path / "ppo"),
+    )
+    [update] = rows(tmp_path / "ppo" / "history.jsonl")
+    assert update["episode"] == 4 and update["objective/kl"] == 0
+    assert (tmp_path / "ppo" / "policy" / "model.safetensors").exists()

@@ -22,7 +22,8 @@
 - ``audit.agreement``: share of a random sample of labels with which a person agrees, 0–1, with
   ``.answered``, ``.agreed`` and the 95 % ``.interval``;
 - ``label_source`` and ``rl``: by whose labels' reward model the policy was trained, and how;
-- ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time (``grpo`` where that was ``rl``).
+- ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time (``grpo`` where that was ``rl``),
+  and where a run had these stages ``.responses`` and ``.other_labels``.
 
 What a run does not have (gold labels, a rule, an audit) is left out.
 """
@@ -87,11 +88,14 @@ def collect(folder: str | Path, rl: str, label_source: str = "icm") -> dict[str,
     training, scoring = policy_folders(rl, label_source)
     evaluation = round(_total(seconds, "rewardbench/") + seconds[scoring], 2)
     times = {
+        "responses": _total(seconds, "responses/"),
         "icm": seconds["icm"],
+        "other_labels": _total(seconds, "labels/"),
         "reward_model": _total(seconds, "reward/"),
         rl: seconds[training],
         "eval": evaluation,
     }
+    times = {name: value for name, value in times.items() if value}
     audit = {}
     if (folder / "audit.json").exists():
         run = run_id(folder / "icm" / "labels.jsonl")

@@ -77,15 +77,16 @@ def comparison_page(runs: Sequence[Run]) -> Page:
                     "Which assistant ends higher, and in which section?",
                 )
             )
+    compared = [(name, _compared(report, updates)) for name, report, updates in runs]
     rows = []
-    for name, get in _COMPARED.items():
+    for figure in dict.fromkeys(figure for _, values in compared for figure in values):
         cells = []
         for run in names:
-            found = [get(report) for other, report, _ in runs if other == run]
+            found = [values.get(figure) for name, values in compared if name == run]
             known = [value for value in found if value is not None]
             cells.append(mean_and_deviation(known, 3) if known else "")
         if any(cells):
-            rows.append([name, *cells])
+            rows.append([figure, *cells])
     return Page(
         "Runs compared",
         f"{', '.join(names)}: the same stages with other labels, methods or seeds. Runs of one "
@@ -120,16 +121,32 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     )
 
 
-_COMPARED: Mapping[str, Callable[[Mapping[str, Any]], float | None]] = {
-    "ICM labels right, 0–1": lambda r: r["icm"].get("label_accuracy"),
-    "reward model, RewardBench score": lambda r: r["reward_model"][r["label_source"]]["score"],
-    "policy: accepted before, 0–1": lambda r: r["policy"]["before"].get("gold_rate"),
-    "policy: accepted after, 0–1": lambda r: r["policy"]["after"].get("gold_rate"),
-    "policy: reference reward before": lambda r: r["policy"]["before"]["reference_reward"],
-    "policy: reference reward after": lambda r: r["policy"]["after"]["reference_reward"],
-    "policy: win rate against the base model, 0–1": lambda r: r["policy"]["win_rate"],
-    "policy: length-controlled win rate, 0–1": lambda r: r["policy"]["length_controlled_win_rate"],
-    "policy: words an answer": lambda r: r["policy"]["after"]["length"],
-    "seconds": lambda r: r["seconds"]["total"],
-}
-"""The figures that a comparison's table shows of each run."""
+def _compared(
+    report: Mapping[str, Any], updates: Sequence[Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """The figures that a comparison's table shows of a run; None where it has none."""
+    icm, policy, models = report["icm"], report["policy"], report["reward_model"]
+    before, after = policy["before"], policy["after"]
+    return {
+        "zero-shot prompting right, 0–1": icm.get("zero_shot_accuracy"),
+        "many-shot prompting right, gold labels, 0–1": icm.get("golden_many_shot_accuracy"),
+        "ICM labels right, 0–1": icm.get("label_accuracy"),
+        **{
+            f"reward model of the {name} labels, RewardBench score": model["score"]
+            for name, model in models.items()
+        },
+        "policy: accepted before, 0–1": before.get("gold_rate"),
+        "policy: accepted after, 0–1": after.get("gold_rate"),
+        "policy: reference reward before": before["reference_reward"],
+        "policy: reference reward after": after["reference_reward"],
+        "policy: win rate against the base model, 0–1": policy["win_rate"],
+        "policy: length-controlled win rate, 0–1": policy["length_controlled_win_rate"],
+        "policy: words an answer before": before["length"],
+        "policy: words an answer after": after["length"],
+        "policy: distinct-2 before, 0–1": before.get("distinct_2"),
+        "policy: distinct-2 after, 0–1": after.get("distinct_2"),
+        "policy: KL to the base model at the end, nats an answer": (
+            updates[-1].get("objective/kl") if updates else None
+        ),
+        **{f"seconds, {stage}": seconds for stage, seconds in report["seconds"].items()},
+    }

@@ -86,7 +86,8 @@ def finished_run(folder):
     for name in ("icm", "ppo"):
         settings = {"seed": 0, "max_kl": 0.1}
         write_json(folder / name / "settings.json", {"settings": settings, "inputs": {}})
-    stages = ("icm", "reward/icm", "reward/gold", "ppo", "rewardbench/icm", "policy/ppo")
+    stages = ["responses/train", "icm", "labels/zero_shot", "ppo", "rewardbench/icm", "policy/ppo"]
+    stages += [f"reward/{name}" for name in ("icm", "gold", "human")]
     write_json(folder / "stages.json", {name: {"seconds": 10.0} for name in stages})
 
 
@@ -97,11 +98,13 @@ def test_the_report_has_every_key_and_runs_nothing(tmp_path):
     saved = json.loads((tmp_path / "report.json").read_text())
     assert all(isinstance(value(saved, key), int | float) for key in REQUIRED)
     assert saved["seconds"] == {
+        "responses": 10.0,
         "icm": 10.0,
-        "reward_model": 20.0,
+        "other_labels": 10.0,
+        "reward_model": 30.0,
         "ppo": 10.0,
         "eval": 20.0,
-        "total": 60.0,
+        "total": 90.0,
     }
     page = (tmp_path / "report.html").read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<img src=x>" not in page
@@ -127,7 +130,14 @@ def test_a_single_run_is_compared_with_its_interval_and_seeds_by_their_mean(tmp_
     report = collect(tmp_path, "ppo")
     other = copy.deepcopy(report)
     other["reward_model"]["icm"]["score"] = 80.0
-    page = comparison_page([("one", report, []), ("two", report, []), ("two", other, [])])
+    updates = [{"episode": 8, "objective/kl": 0.5}, {"episode": 16, "objective/kl": 2.0}]
+    page = comparison_page([("one", report, updates), ("two", report, []), ("two", other, [])])
+    [table] = page.sections[0].tables
+    rows = {name: cells for name, *cells in table.rows}
+    scored = "reward model of the icm labels, RewardBench score"
+    assert rows[scored] == ["70.000", "75.000 ± 7.071"]
+    assert rows["policy: KL to the base model at the end, nats an answer"] == ["2.000", ""]
+    assert rows["seconds, total"] == ["90.000", "90.000 ± 0.000"]
     [model] = next(s for s in page.sections if s.id == "reward-models").figures
     bars = [row for row in model.spec["data"]["values"] if row["section"] == "Score"]
     assert [(row["group"], row["value"], row["low"], row["high"]) for row in bars] == [

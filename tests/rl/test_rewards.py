@@ -5,7 +5,13 @@ import pytest
 from icm_rl.errors import InputError
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rl.prompts import check_lengths, load_prompts
-from icm_rl.rl.rewards import RewardsConfig, check_sources, load_rewards, weighted_sum
+from icm_rl.rl.rewards import (
+    RewardsConfig,
+    check_sources,
+    input_paths,
+    load_rewards,
+    weighted_sum,
+)
 
 MATH = '{"prompt": "What is 2 + 3?", "answer": "5"}\n{"prompt": "What is 1 + 1?", "answer": 2}\n'
 TALK = (
@@ -32,6 +38,16 @@ def prompts(tmp_path):
 
 def load(*rewards):
     return load_rewards(RewardsConfig(prompts=["-"], rewards=list(rewards)))
+
+
+def test_what_a_run_is_bound_to_are_the_files_of_prompts_and_rewards(prompts, tmp_path):
+    own = f"{tmp_path / 'own.py'}:brevity"
+    config = RewardsConfig(prompts=["math.jsonl"], rewards=[f"{own}=2", "math_answer"])
+    assert input_paths(config, load_rewards(config)) == {
+        own: str(tmp_path / "own.py"),
+        "math_answer": "math_answer",
+        "math.jsonl": "math.jsonl",
+    }
 
 
 def test_a_mix_of_models_functions_and_verified_answers(prompts, tmp_path, reward_model):
