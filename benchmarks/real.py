@@ -1,6 +1,7 @@
-"""Labels of real text by SmolLM2, each way and objective over several seeds, as a table.
+"""Labels by each way and objective, on real text by SmolLM2 and on the miniature, as a table.
 
     python benchmarks/real.py --data ../shared/data --seeds 5 --tasks reviews reviews_pairs
+    python benchmarks/real.py --tasks facts solutions preferences --seeds 5
     python benchmarks/real.py --data ../shared/data --seeds 3
 
 ``--data`` is a folder with sentences and their sentiment (``reviews.jsonl``, ``rt_polarity.jsonl``)
@@ -23,31 +24,47 @@ from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_text
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.methods import METHODS, settings_of
+from icm_rl.miniature.data import write_data
 from icm_rl.programs import run_program
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.runner import run
-from icm_rl.settings import parse, require_given
+from icm_rl.settings import parse
 from icm_rl.shipped import script, shipped
 
-_REVIEWS = "recipes/configs/smollm2/reviews.yaml"
-_PAIRED = ("--relation", "asymmetric", "--group_column", "group")
-TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "reviews": ("reviews.jsonl", ()),
-    "reviews_pairs": ("reviews.jsonl", _PAIRED),
-    "rt_polarity_pairs": ("rt_polarity.jsonl", (*_PAIRED, "--limit", "96")),
-    "truthfulqa": ("icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16")),
-    "gsm8k": ("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16")),
-    "alpaca": ("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16")),
-}
-"""For each task its file and its own flags."""
 
+@dataclass(frozen=True)
+class TaskRun:
+    """A task's file, its own flags, and the config that its settings are of."""
+
+    file: str
+    flags: tuple[str, ...] = ()
+    config: str = "smollm2/reviews"
+
+
+_PAIRED = ("--relation", "asymmetric", "--group_column", "group")
+TASKS = {
+    "reviews": TaskRun("reviews.jsonl"),
+    "reviews_pairs": TaskRun("reviews.jsonl", _PAIRED),
+    "rt_polarity_pairs": TaskRun("rt_polarity.jsonl", (*_PAIRED, "--limit", "96")),
+    "truthfulqa": TaskRun("icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16")),
+    "gsm8k": TaskRun("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16")),
+    "alpaca": TaskRun("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16")),
+    "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts"),
+    "solutions": TaskRun("solutions_train.jsonl", ("--limit", "16"), "miniature/solutions"),
+    "preferences": TaskRun("preferences_train.jsonl", ("--limit", "48"), "miniature/icm"),
+}
+"""The last three are the miniature's."""
+
+_ONCE = ("--sweeps", "0", "--iterations_per_example", "3", "--restarts", "1")
+_SWEEPS = ("--sweeps", "6", "--iterations_per_example", "1", "--restarts", "2")
 WAYS: dict[str, tuple[str, ...]] = {
-    "centered": ("--objective", "centered"),
-    "mean_log_odds": ("--objective", "mean_log_odds"),
-    "paper": ("--objective", "mean_log_odds", "--sweeps", "0", "--iterations_per_example", "3"),
+    "centered": ("--objective", "centered", *_SWEEPS),
+    "mean_log_odds": ("--objective", "mean_log_odds", *_SWEEPS),
+    "paper": ("--objective", "mean_log_odds", *_ONCE),
+    "paper_centered": ("--objective", "centered", *_ONCE),
     "random_few_shot": ("--method", "random_few_shot", "--objective", "centered"),
 }
-"""The ways to label and their flags; ``paper`` begins with K examples."""
+"""The ways to label and their flags; the paper's begin with K examples."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "zero-shot": ("mean_log_odds", "zero_shot_accuracy"),
@@ -55,6 +72,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "the same, consistent": ("centered", "consistent_zero_shot_accuracy"),
     "random few-shot": ("random_few_shot", "label_accuracy"),
     "ICM as in the paper": ("paper", "label_accuracy"),
+    "the same, centered": ("paper_centered", "label_accuracy"),
     "sweeps, mean log-odds": ("mean_log_odds", "label_accuracy"),
     "sweeps, centered": ("centered", "label_accuracy"),
     "golden many-shot": ("centered", "golden_many_shot_accuracy"),
@@ -63,9 +81,12 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 @dataclass
 class RealConfig:
-    """SmolLM2 on real text."""
+    """Ways to label, compared."""
 
-    data: str = field(default="", metadata={"help": "Folder of the data files."})
+    data: str | None = field(
+        default=None,
+        metadata={"help": "Folder of the files of real text; the miniature needs none."},
+    )
     tasks: list[str] = field(
         default_factory=lambda: list(TASKS), metadata={"help": f"Of {', '.join(TASKS)}."}
     )
@@ -73,10 +94,13 @@ class RealConfig:
         default_factory=lambda: list(WAYS), metadata={"help": f"Of {', '.join(WAYS)}."}
     )
     seeds: Annotated[int, Ge(1)] = field(default=3, metadata={"help": "Seeds, counted from 0."})
-    output_dir: str = field(default="runs/real", metadata={"help": "Folder of runs and table."})
+    output_dir: str = field(default="runs/ways", metadata={"help": "Folder of runs and table."})
 
     def __post_init__(self) -> None:
-        require_given(self, "data")
+        if self.data is None and any(
+            not _of_miniature(name) for name in self.tasks if name in TASKS
+        ):
+            raise InputError("--data is missing; give it, or --tasks of the miniature alone")
         for flag, given, known in (("tasks", self.tasks, TASKS), ("ways", self.ways, WAYS)):
             for name in given:
                 if name not in known:
@@ -91,7 +115,7 @@ def main() -> None:
     (config,) = parse([RealConfig])
     found: dict[str, Found] = {}
     for task in config.tasks:
-        file = Path(config.data) / TASKS[task][0]
+        file = _file(config, task)
         if not file.is_file():
             print(f"{file}: no such file; {task} is left out", file=sys.stderr)
             continue
@@ -104,13 +128,26 @@ def main() -> None:
         print(table, flush=True)
 
 
+def _of_miniature(task: str) -> bool:
+    return TASKS[task].config.startswith("miniature/")
+
+
+def _file(config: RealConfig, task: str) -> Path:
+    """The task's data; the miniature's are written first."""
+    if not _of_miniature(task):
+        return Path(str(config.data)) / TASKS[task].file
+    folder = Path(config.output_dir) / "data"
+    if not (folder / TASKS[task].file).exists():
+        write_data(folder)
+    return folder / TASKS[task].file
+
+
 def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, Any]:
     """One labeling, unless it is complete."""
-    file, own = TASKS[task]
     folder = Path(config.output_dir) / task / f"{way}-{seed}"
     if not (folder / "metrics.json").exists():
-        words = [*_settings(task, way), *own, *WAYS[way], "--seed", str(seed)]
-        words += ["--data", str(Path(config.data) / file), "--output_dir", str(folder)]
+        words = [*_settings(task, way), *TASKS[task].flags, *WAYS[way], "--seed", str(seed)]
+        words += ["--data", str(_file(config, task)), "--output_dir", str(folder)]
         print(f"\n{folder}", file=sys.stderr, flush=True)
         code = run_program(script("recipes/icm.py"), words)
         if code:
@@ -119,18 +156,22 @@ def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, An
 
 
 def _settings(task: str, way: str) -> list[str]:
-    """The config's settings, without those that are not of the task or of the way to label."""
-    settings = yaml.safe_load(Path(shipped(_REVIEWS)).read_text(encoding="utf-8"))
+    """The config's settings, without those that are not of the task or of the way to label.
+
+    The aid of the miniature's configs that the paper does not have is left out too.
+    """
+    path = shipped(f"recipes/configs/{TASKS[task].config}.yaml")
+    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     known = [field.name for field in fields(IcmConfig)]
     if way != "random_few_shot":
         known += settings_of(METHODS["search"])
-    if "--task" in TASKS[task][1]:
-        known = [name for name in known if name not in ("task", "template", "verbalizers")]
-        known.remove("relation")
+    unwanted = {"try_reverse"}
+    if "--task" in TASKS[task].flags:
+        unwanted |= {"task", "template", "verbalizers", "relation"}
     return [
         word
         for name, value in settings.items()
-        if name in known
+        if name in known and name not in unwanted
         for word in (f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value))
     ]
 
@@ -145,8 +186,8 @@ def _table(found: Mapping[str, Found]) -> str:
             values = [100 * metrics[figure] for metrics in ways.get(way, ())]
             cells.append(_cell(values))
         for figure in ("utility", "gold_utility", "labeling_seconds"):
-            found_of = ways.get("centered", ())
-            cells.append(_cell([metrics[figure] for metrics in found_of if figure in metrics]))
+            of_way = ways.get("centered", ())
+            cells.append(_cell([metrics[figure] for metrics in of_way if figure in metrics]))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
