@@ -1,12 +1,13 @@
-"""The local engine's tokens a second over a search, contexts' shared stretches copied or not.
+"""The local engine's tokens a second over whole searches, as it was and as it is, in turn.
 
-    python benchmarks/engine.py --repeats 3
+    python benchmarks/engine.py --models miniature --repeats 3
+    python benchmarks/engine.py --models smollm2 --repeats 1 --searches 4
 
-For the miniature in float32 and SmolLM2 in bfloat16, where it is installed: the same search of one
-pool, by joining each row's keys and values (``joined``) and by attending to shared stretches once
-(``branches``), in turn. Beside the tokens a second stands the share of the matrix rate that the
-model's weights alone take (two floating-point operations a weight and token), by a matrix product
-that was timed in the same run.
+The same searches one after another, by joining each row's keys and values (``joined``) and by
+attending to shared stretches once (``branches``); and so, with all searches in step (``in step``).
+Beside the tokens a second stands the share of the matrix rate that the model's weights alone take
+(two floating-point operations a weight and token), by a matrix product that was timed in the same
+run.
 """
 
 import random
@@ -19,7 +20,8 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 
-from icm_rl.engines import LocalEngine
+from icm_rl.engines import Engine, LocalEngine
+from icm_rl.engines.in_step import in_step
 from icm_rl.errors import InputError
 from icm_rl.icm.objective import Scorer
 from icm_rl.icm.search import SearchConfig, search
@@ -30,15 +32,25 @@ from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
 
 MODELS = {"miniature": "float32", "smollm2": "bfloat16"}
-SIDES = {"joined": False, "branches": True}
+SIDES = {"joined": (False, False), "branches": (True, False), "in step": (True, True)}
+"""Whether shared stretches are attended to once, and whether searches go on side by side."""
 
 
 @dataclass
 class EngineBenchmarkConfig:
     """The engine's speed."""
 
-    repeats: Annotated[int, Ge(1)] = field(default=3, metadata={"help": "Searches of each side."})
-    examples: Annotated[int, Ge(8)] = field(default=48, metadata={"help": "Examples of the pool."})
+    models: list[str] = field(
+        default_factory=lambda: list(MODELS), metadata={"help": f"Of {', '.join(MODELS)}."}
+    )
+    repeats: Annotated[int, Ge(1)] = field(default=3, metadata={"help": "Turns of each side."})
+    searches: Annotated[int, Ge(2)] = field(default=8, metadata={"help": "Searches of a turn."})
+    examples: Annotated[int, Ge(8)] = field(default=16, metadata={"help": "Examples of a pool."})
+
+    def __post_init__(self) -> None:
+        for name in self.models:
+            if name not in MODELS:
+                raise InputError(f"--models '{name}' is not one of {', '.join(MODELS)}")
 
 
 def main() -> None:
@@ -46,9 +58,13 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         write_data(folder, 0)
         task = TASKS["truthfulqa"]
-        data = task.load(f"{folder}/facts_train.jsonl", config.examples // 4)
+        groups = config.searches * config.examples // 4
+        examples = task.load(f"{folder}/facts_train.jsonl", groups).examples
+    starts = range(0, len(examples), config.examples)
+    pools = [examples[start : start + config.examples] for start in starts]
     print("| model | side | tokens/s | of the matrix rate | ratio |\n|---|---|---|---|---|")
-    for name, dtype in MODELS.items():
+    for name in config.models:
+        dtype = MODELS[name]
         try:
             model = load_causal_lm(name, dtype).to(default_device())
         except InputError as error:
@@ -58,8 +74,8 @@ def main() -> None:
         rates: dict[str, list[float]] = {side: [] for side in SIDES}
         for turn in range(config.repeats):
             for side in sorted(SIDES, reverse=bool(turn % 2)):
-                engine._branches = SIDES[side]
-                rates[side].append(_tokens_per_second(engine, task, data.examples))
+                engine._branches, side_by_side = SIDES[side]
+                rates[side].append(_tokens_per_second(engine, task, pools, side_by_side))
         weights = sum(p.numel() for p in model.parameters()) - _embedded(model)
         matrix = _matrix_rate(getattr(torch, dtype), model.device)
         for side, found in rates.items():
@@ -70,13 +86,26 @@ def main() -> None:
         print(f"{name}: {matrix / 1e9:,.0f} GFLOP/s in a matrix product of {dtype}")
 
 
-def _tokens_per_second(engine: LocalEngine, task, examples) -> float:
-    """Of one search: two sweeps, then half an iteration an example."""
+def _tokens_per_second(engine: LocalEngine, task, pools, side_by_side: bool) -> float:
+    """Of a search of each pool: two sweeps, then half an iteration an example."""
+    settings = SearchConfig(sweeps=2, iterations_per_example=0.5)
+
+    def job(pool):
+        def run(own: Engine) -> int:
+            scorer = Scorer(pool, task, own, objective="centered")
+            before = own.computed_tokens
+            search(scorer, settings, random.Random(0))
+            return own.computed_tokens - before
+
+        return run
+
     engine.forget()
-    scorer = Scorer(examples, task, engine, objective="centered")
-    before, start = engine.computed_tokens, time.perf_counter()
-    search(scorer, SearchConfig(sweeps=2, iterations_per_example=0.5), random.Random(0))
-    return (engine.computed_tokens - before) / (time.perf_counter() - start)
+    jobs, start = [job(pool) for pool in pools], time.perf_counter()
+    if side_by_side:
+        tokens = sum(in_step(engine, jobs, len(jobs)))
+    else:
+        tokens = sum(run(engine) for run in jobs)
+    return tokens / (time.perf_counter() - start)
 
 
 def _embedded(model) -> int:
