@@ -1,13 +1,12 @@
-"""The local engine's tokens a second over whole searches, as it was and as it is, in turn.
+"""The local engine's tokens a second over searches, contexts' shared stretches copied or not.
 
     python benchmarks/engine.py --models miniature --repeats 3
     python benchmarks/engine.py --models smollm2 --repeats 1 --searches 4
 
-The same searches one after another, by joining each row's keys and values (``joined``) and by
-attending to shared stretches once (``branches``); and so, with all searches in step (``in step``).
-Beside the tokens a second stands the share of the matrix rate that the model's weights alone take
-(two floating-point operations a weight and token), by a matrix product that was timed in the same
-run.
+The same searches by joining each row's keys and values (``joined``) and by attending to shared
+stretches once (``branches``), in turn. Beside the tokens a second stands the share of the matrix
+rate that the model's weights alone take (two floating-point operations a weight and token), by a
+matrix product that was timed in the same run.
 """
 
 import random
@@ -20,8 +19,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 
-from icm_rl.engines import Engine, LocalEngine
-from icm_rl.engines.in_step import in_step
+from icm_rl.engines import LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.icm.objective import Scorer
 from icm_rl.icm.search import SearchConfig, search
@@ -32,8 +30,7 @@ from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
 
 MODELS = {"miniature": "float32", "smollm2": "bfloat16"}
-SIDES = {"joined": (False, False), "branches": (True, False), "in step": (True, True)}
-"""Whether shared stretches are attended to once, and whether searches go on side by side."""
+SIDES = {"joined": False, "branches": True}
 
 
 @dataclass
@@ -44,7 +41,7 @@ class EngineBenchmarkConfig:
         default_factory=lambda: list(MODELS), metadata={"help": f"Of {', '.join(MODELS)}."}
     )
     repeats: Annotated[int, Ge(1)] = field(default=3, metadata={"help": "Turns of each side."})
-    searches: Annotated[int, Ge(2)] = field(default=8, metadata={"help": "Searches of a turn."})
+    searches: Annotated[int, Ge(1)] = field(default=8, metadata={"help": "Searches of a turn."})
     examples: Annotated[int, Ge(8)] = field(default=16, metadata={"help": "Examples of a pool."})
 
     def __post_init__(self) -> None:
@@ -74,8 +71,8 @@ def main() -> None:
         rates: dict[str, list[float]] = {side: [] for side in SIDES}
         for turn in range(config.repeats):
             for side in sorted(SIDES, reverse=bool(turn % 2)):
-                engine._branches, side_by_side = SIDES[side]
-                rates[side].append(_tokens_per_second(engine, task, pools, side_by_side))
+                engine._branches = SIDES[side]
+                rates[side].append(_tokens_per_second(engine, task, pools))
         weights = sum(p.numel() for p in model.parameters()) - _embedded(model)
         matrix = _matrix_rate(getattr(torch, dtype), model.device)
         for side, found in rates.items():
@@ -86,26 +83,14 @@ def main() -> None:
         print(f"{name}: {matrix / 1e9:,.0f} GFLOP/s in a matrix product of {dtype}")
 
 
-def _tokens_per_second(engine: LocalEngine, task, pools, side_by_side: bool) -> float:
+def _tokens_per_second(engine: LocalEngine, task, pools) -> float:
     """Of a search of each pool: two sweeps, then half an iteration an example."""
     settings = SearchConfig(sweeps=2, iterations_per_example=0.5)
-
-    def job(pool):
-        def run(own: Engine) -> int:
-            scorer = Scorer(pool, task, own, objective="centered")
-            before = own.computed_tokens
-            search(scorer, settings, random.Random(0))
-            return own.computed_tokens - before
-
-        return run
-
-    engine.forget()
-    jobs, start = [job(pool) for pool in pools], time.perf_counter()
-    if side_by_side:
-        tokens = sum(in_step(engine, jobs, len(jobs)))
-    else:
-        tokens = sum(run(engine) for run in jobs)
-    return tokens / (time.perf_counter() - start)
+    before, start = engine.computed_tokens, time.perf_counter()
+    for pool in pools:
+        engine.forget()
+        search(Scorer(pool, task, engine, objective="centered"), settings, random.Random(0))
+    return (engine.computed_tokens - before) / (time.perf_counter() - start)
 
 
 def _embedded(model) -> int:

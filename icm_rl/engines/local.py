@@ -7,7 +7,6 @@ and the keys and values of segments stay for the calls to come, as many as the b
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
-from copy import copy
 from functools import cache, partial
 from itertools import chain
 
@@ -90,57 +89,21 @@ class LocalEngine:
     def forget(self) -> None:
         self._tree.clear()
 
-    def apart(self, parts: int) -> list["LocalEngine"]:
-        """Engines of this model that each keep and count what is their own.
-
-        Each may keep an equal part of what this one may; a batch is as large as this one's.
-        """
-        return [self._part(parts) for _ in range(parts)]
-
-    def _part(self, parts: int) -> "LocalEngine":
-        part = copy(self)
-        part.prompt_tokens = part.computed_tokens = 0
-        part._tree = PrefixTree(
-            self._encode, self.cache_tokens // 2 // parts, self.tokenizer.bos_token
-        )
-        return part
-
-    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
-        return self.together([(self, requests)])[0]
-
-    @staticmethod
     @torch.inference_mode()
-    def together(
-        asked: Sequence[tuple["LocalEngine", Sequence[Request]]],
-    ) -> list[list[tuple[float, ...]]]:
-        """What ``label_log_probs`` of several engines ``apart`` answers, in shared batches."""
-        first = asked[0][0]
-        if not first._keeps:
-            return [engine._whole(requests) for engine, requests in asked]
-        engines = {engine._tree: engine for engine, _ in asked}
-        passes = {engine._tree: engine._tree.passes(requests) for engine, requests in asked}
-        answers: dict[PrefixTree, list[tuple[float, ...]]] = {
-            engine._tree: [()] * len(requests) for engine, requests in asked
-        }
-        under_way = {tree: next(runs, []) for tree, runs in passes.items()}
-        pending = list(chain.from_iterable(under_way.values()))
-        left = {tree: len(runs) for tree, runs in under_way.items()}
-        while pending:
-            batch, pending = first._batch(pending)
-            for run, log_probs in zip(batch, first._forward(batch), strict=True):
-                last = run[-1]
-                tree, engine = last.tree, engines[last.tree]
-                engine.computed_tokens += run_tokens(run)
-                for index in last.requests:
-                    answers[tree][index] = log_probs
-                    engine.prompt_tokens += last.end
-                following = tree.after(last)
-                left[tree] += len(following) - 1
-                if not left[tree]:
-                    following = next(passes[tree], [])
-                    left[tree] = len(following)
-                pending += following
-        return list(answers.values())
+    def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
+        if not self._keeps:
+            return self._whole(requests)
+        answers: list[tuple[float, ...]] = [()] * len(requests)
+        for pending in self._tree.passes(requests):
+            while pending:
+                batch, pending = self._batch(pending)
+                for run, log_probs in zip(batch, self._forward(batch), strict=True):
+                    self.computed_tokens += run_tokens(run)
+                    for index in run[-1].requests:
+                        answers[index] = log_probs
+                        self.prompt_tokens += run[-1].end
+                    pending += self._tree.after(run[-1])
+        return answers
 
     def _whole(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         """The answers of a model whose layers have a state: each prompt from its beginning.
@@ -233,7 +196,7 @@ class LocalEngine:
         for segment in run:
             if segment.children:
                 own = slice(segment.past - run[0].past, segment.end - run[0].past)
-                segment.tree.keep(
+                self._tree.keep(
                     segment,
                     [(keys[:, own].clone(), values[:, own].clone()) for keys, values in states],
                 )

@@ -21,7 +21,6 @@ class Segment:
     Attributes:
         text: The piece.
         tokens: Its token ids.
-        tree: The tree that it is of.
         parent: The segment before it; None at the root, which has no tokens.
         past: How many tokens stand before it.
         depth: How many segments stand before it.
@@ -33,7 +32,6 @@ class Segment:
 
     text: str
     tokens: list[int]
-    tree: "PrefixTree"
     parent: "Segment | None" = None
     past: int = 0
     depth: int = 0
@@ -79,7 +77,7 @@ class PrefixTree:
         self._start = () if first is None else (first,)
         self._pass = 0
         self._kept: set[Segment] = set()
-        self.root = Segment("", [], self, kept=())
+        self.root = Segment("", [], kept=())
 
     def passes(self, requests: Sequence[Request]) -> Iterator[list[Run]]:
         """Puts requests into the tree and takes up as many at a time as the budget allows.
@@ -134,7 +132,7 @@ class PrefixTree:
     def _child(self, parent: Segment, piece: str) -> Segment:
         if piece not in parent.children:
             parent.children[piece] = Segment(
-                piece, self._encode(piece), self, parent, parent.end, parent.depth + 1
+                piece, self._encode(piece), parent, parent.end, parent.depth + 1
             )
         return parent.children[piece]
 

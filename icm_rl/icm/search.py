@@ -340,7 +340,7 @@ def _sweep(
     groups = list(scorer.groups.values())
     rng.shuffle(groups)
     state.arrangement = Arrangement(tuple(e.id for members in groups for e in members))
-    scorer.remember([])
+    scorer.forget()
     state.score = scorer.score(state.labels, state.arrangement)
     if state.swept is None or state.score.utility > state.swept[2].utility:
         state.swept = state.labels, state.arrangement, state.score

@@ -4,12 +4,11 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from icm_rl.engines import LocalEngine
 from icm_rl.engines.branches import Stretch, side_by_side, stretches
-from icm_rl.engines.prefixes import PrefixTree, Segment
+from icm_rl.engines.prefixes import Segment
 from icm_rl.models import load_causal_lm
 from tests.engines.test_local import requests
 
-TREE = PrefixTree(list, 0)
-A, B, C, D, E = (Segment(name, [], TREE) for name in "abcde")
+A, B, C, D, E = (Segment(name, []) for name in "abcde")
 
 
 def test_shared_stretches_are_found_once():

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from icm_rl.engines import Engine
-from icm_rl.engines.in_step import Place
 from icm_rl.icm.objective import Labels, Scorer
 from icm_rl.icm.pools import split_into_pools
 from icm_rl.tasks import Example, Task
@@ -55,8 +54,9 @@ class Cost:
     @classmethod
     def so_far(cls, engine: Engine) -> "Cost":
         """The time now, and what an engine has counted; of two of them the difference counts."""
-        seconds = engine.seconds if isinstance(engine, Place) else time.monotonic()
-        return cls(seconds, engine.prompt_tokens, engine.computed_tokens, engine.missing_labels)
+        return cls(
+            time.monotonic(), engine.prompt_tokens, engine.computed_tokens, engine.missing_labels
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The cost as JSON values."""

@@ -1,12 +1,10 @@
 """The search of Algorithm 1, pool by pool: what is searched when, by which process and model."""
 
-import math
 import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -17,7 +15,6 @@ from annotated_types import Ge
 from transformers import PreTrainedModel
 
 from icm_rl.engines import Engine, LocalEngine
-from icm_rl.engines.in_step import in_step
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
@@ -25,7 +22,6 @@ from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Need
 from icm_rl.icm.objective import ContextOrder, Objective, Scorer
 from icm_rl.icm.search import SearchConfig, SearchState, search, total_iterations
 from icm_rl.progress import Progress
-from icm_rl.settings import EXECUTION
 from icm_rl.tasks import Example
 
 _SECONDS_BETWEEN_SAVES = 0.5
@@ -67,13 +63,6 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
     restarts: Annotated[int, Ge(1)] = field(
         default=1,
         metadata={"help": "Searches of each pool from other random labels; the highest U is kept."},
-    )
-    searches_at_once: Annotated[int, Ge(1), EXECUTION] = field(
-        default=8,
-        metadata={
-            "help": "Searches that a process has under way, to ask a local model together; fewer "
-            "where the key-value cache holds fewer."
-        },
     )
     iterative: bool = field(
         default=False,
@@ -148,45 +137,20 @@ class _Searches:
 
     def run(self) -> list[dict[str, Any]]:
         """The result of each pool: labels, log-odds, history and cost, of its best search."""
-        if self.method.iterative:
-            for number in range(len(self.pools)):
-                engine = self.job.engine
-                if number:
-                    self.processes.wait_for_everyone()
-                    engine = self._trained_engine(number)
-                self._finish([own for own in self.own if own[0] == number], engine)
-        else:
-            self._finish(self.own, self.job.engine)
+        for number in range(len(self.pools)):
+            engine = self.job.engine
+            if self.method.iterative and number:
+                self.processes.wait_for_everyone()
+                engine = self._trained_engine(number)
+            for own in self.own:
+                if own[0] == number and not self._file(own).exists():
+                    scorer = self.method.scorer(self.job, self.pools[number], engine)
+                    saved = self._file(own).with_suffix(".unfinished.json")
+                    write_json(self._file(own), self._search(scorer, own, saved))
+                    saved.unlink(missing_ok=True)
         self.progress.close()
         self.processes.wait_for_everyone()
         return [self._best(number) for number in range(len(self.pools))]
-
-    def _finish(self, own: Sequence[_SearchJob], engine: Engine) -> None:
-        """Finishes these searches, those that ask a local model in step."""
-        todo = [search_job for search_job in own if not self._file(search_job).exists()]
-        if isinstance(engine, LocalEngine) and len(todo) > 1:
-            jobs = [partial(self._finish_one, search_job) for search_job in todo]
-            in_step(engine, jobs, self._places(todo, engine))
-        else:
-            for search_job in todo:
-                self._finish_one(search_job, engine)
-
-    def _places(self, todo: Sequence[_SearchJob], engine: LocalEngine) -> int:
-        """How many searches go on at once: as many as the engine can keep the contexts of.
-
-        In order ``tree`` a pool's contexts are about all of it, at each of the tree's levels.
-        """
-        pool = max((self.pools[pool] for pool, _ in todo), key=len)
-        tokens = sum(engine.count_tokens(example.text) for example in pool)
-        kept = tokens * math.ceil(math.log2(len(pool)) + 1)
-        most = min(len(todo), self.method.searches_at_once)
-        return max(1, min(most, engine.cache_tokens // 2 // kept))
-
-    def _finish_one(self, search_job: _SearchJob, engine: Engine) -> None:
-        scorer = self.method.scorer(self.job, self.pools[search_job[0]], engine)
-        saved = self._file(search_job).with_suffix(".unfinished.json")
-        write_json(self._file(search_job), self._search(scorer, search_job, saved))
-        saved.unlink(missing_ok=True)
 
     def _file(self, search_job: _SearchJob) -> Path:
         pool, restart = search_job
