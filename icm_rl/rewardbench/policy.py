@@ -75,10 +75,7 @@ class PolicyEvaluationConfig(AnswersConfig):
     )
     rule: str | None = field(
         default=None,
-        metadata={
-            "help": "Also check answers by a rule: 'positive' (the sentiment by VADER's lexicon), "
-            "or FILE.py:FUNCTION, called with the prompt's and the answer's text."
-        },
+        metadata={"help": "Also check answers by 'positive' (VADER) or FILE.py:FUNCTION."},
     )
 
     def __post_init__(self) -> None:
