@@ -159,9 +159,13 @@ def train_reward_model(
         callbacks=[TrainerProgress("reward model", ("loss", "accuracy"))],
     )
     trainer.remove_callback(PrinterCallback)
+    too_long = _too_long(arguments.preferences, train, trainer.train_dataset, training)
+    if held_out is not None:
+        _too_long(arguments.preferences, held_out, trainer.eval_dataset, training)
     result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     metrics = {
-        "pairs": len(train),
+        "pairs": len(train) - too_long,
+        "too_long": too_long,
         "loss": result.training_loss,
         "seconds": round(result.metrics["train_runtime"], 2),
     }
@@ -184,6 +188,21 @@ def train_reward_model(
         write_json(folder / "metrics.json", metrics)
     end_training(trainer.accelerator, trainer)
     return metrics
+
+
+def _too_long(file: str, pairs: Dataset, kept: Dataset, training: RewardConfig) -> int:
+    """How many pairs TRL has left out as longer than ``--max_length``, which is said.
+
+    Raises:
+        InputError: It has left out all.
+    """
+    left_out = len(pairs) - len(kept)
+    what = f"{file}: {left_out:,} of {len(pairs):,} pairs are longer than --max_length"
+    if not len(kept):
+        raise InputError(f"{what} {training.max_length} tokens; raise it")
+    if left_out and training.process_index == 0:
+        print(f"warning: {what} {training.max_length} tokens and are left out", file=sys.stderr)
+    return left_out
 
 
 def _differences(scorer: RewardScorer, pairs: Dataset) -> list[float]:

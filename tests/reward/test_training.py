@@ -122,3 +122,23 @@ def test_a_reward_model_of_soft_targets_is_calibrated_and_measured(tmp_path, gol
     assert sum(part["pairs"] for part in metrics["eval_reliability"]) == 12
     right = sum(part["pairs"] * part["accuracy"] for part in metrics["eval_reliability"])
     assert right / 12 == pytest.approx(metrics["eval_accuracy"])
+
+
+def test_pairs_that_are_too_long_are_counted_and_said(tmp_path, gold_preferences):
+    rows = [json.loads(line) for line in gold_preferences.read_text().splitlines()[:8]]
+    for row in rows[::4]:
+        row["chosen"][-1]["content"] = row["rejected"][-1]["content"] + " blue" * 600
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml")
+    words += ("--preferences", file, "--eval_fraction", 0)
+    none = run(*words, "--max_length", 4, "--output_dir", tmp_path / "none", check=False)
+    assert none.returncode == 2
+    assert none.stderr.splitlines()[-1].endswith(
+        f"{file}: 8 of 8 pairs are longer than --max_length 4 tokens; raise it"
+    )
+    words += ("--output_dir", tmp_path / "out", "--num_train_epochs", 1)
+    some = run(*words, "--max_length", 512)
+    assert f"{file}: 2 of 8 pairs are longer than --max_length 512 tokens and are" in some.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["pairs"], metrics["too_long"]) == (6, 2)
