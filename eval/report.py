@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from icm_rl.errors import InputError
-from icm_rl.files import read_json, write_json, write_text
+from icm_rl.files import read_json, write_json
 from icm_rl.report.audit import read_audit, run_id
 from icm_rl.report.collect import collect
-from icm_rl.report.comparison import comparison_page
-from icm_rl.report.page import html, markdown
-from icm_rl.report.run import read_run, report_path, write_report
+from icm_rl.report.run import read_run, report_path, write_comparison, write_report
 from icm_rl.runner import run
 from icm_rl.settings import parse, require_given
 
@@ -60,9 +58,7 @@ def main() -> None:
         runs.append((name or Path(path).stem, found, *read_run(found)))
     if len(runs) > 1:
         shown = [(name, report, updates) for name, _, report, updates in runs]
-        page = comparison_page(shown)
-        write_text(Path(config.output).with_suffix(".md"), markdown(page))
-        write_text(config.output, html(page))
+        write_comparison(config.output, shown)
         print(f"comparison: {config.output}")
         return
     [(_, path, report, _)] = runs

@@ -9,7 +9,6 @@ continued by the same command: what is complete for the same settings is skipped
 from pathlib import Path
 
 from icm_rl.errors import InputError
-from icm_rl.files import write_text
 from icm_rl.miniature.data import write_data
 from icm_rl.pipeline import (
     PipelineConfig,
@@ -20,10 +19,8 @@ from icm_rl.pipeline import (
     write_preferences,
 )
 from icm_rl.report.collect import collect
-from icm_rl.report.comparison import comparison_page
-from icm_rl.report.page import html
 from icm_rl.report.printed import results_table
-from icm_rl.report.run import read_run, report_path, write_report
+from icm_rl.report.run import read_run, report_path, write_comparison, write_report
 from icm_rl.runner import run
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
@@ -60,7 +57,7 @@ def main() -> None:
         print(f"\nreport: {page}")
     if len(config.label_sources) > 1:
         runs = [(name, *read_run(report_path(folder, name))) for name in config.label_sources]
-        write_text(folder / "comparison.html", html(comparison_page(runs)))
+        write_comparison(folder / "comparison.html", runs)
         print(f"comparison: {folder / 'comparison.html'}")
 
 

@@ -59,7 +59,7 @@ def figures(folder):
 
 def test_the_chain_ends_with_a_table_and_a_report(whole):
     folder, done = whole
-    assert "Policy on RewardBench's prompts" in done.stdout
+    assert "Policy on the benchmark's prompts" in done.stdout
     assert f"report: {folder / 'report.html'}" in done.stdout
     assert (folder / "report.html").read_text().count("data-chart=") >= 10
     for model in ("reward/icm", "ppo/policy"):

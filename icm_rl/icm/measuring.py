@@ -30,6 +30,7 @@ def labeling_metrics(
         "method": method.name,
         "method_summary": method.summary,
         "examples": len(labels),
+        "gold_labels": sum(id in data.gold for id in labels),
         **utility,
         **labeling.figures,
         "inconsistencies": len(list(contradictions)),

@@ -40,6 +40,7 @@ _ICM = (
     "method",
     "method_summary",
     "examples",
+    "gold_labels",
     "pools",
     "utility",
     "inconsistencies",

@@ -37,7 +37,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     figures["model"].append(
         Figure(
             charts.grouped_bars(
-                "RewardBench accuracy of the reward models", "percent", by_section(of_model)
+                "Accuracy of the reward models on the benchmark", "percent", by_section(of_model)
             ),
             "By whose labels is a reward model best, and in which section? Where the 95 % "
             "intervals of single runs overlap, these rows cannot tell.",
@@ -132,7 +132,7 @@ def _compared(
         "many-shot prompting right, gold labels, 0–1": icm.get("golden_many_shot_accuracy"),
         "ICM labels right, 0–1": icm.get("label_accuracy"),
         **{
-            f"reward model of the {name} labels, RewardBench score": model["score"]
+            f"reward model of the {name} labels, score on the benchmark": model["score"]
             for name, model in models.items()
         },
         "policy: accepted before, 0–1": before.get("gold_rate"),

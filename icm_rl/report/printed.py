@@ -12,11 +12,11 @@ def results_table(report: Mapping[str, Any]) -> str:
     for key, name in LABEL_FIGURES.items():
         if key in report["icm"]:
             lines.append(f"  {name:<28}{100 * report['icm'][key]:6.1f} %")
-    lines.append("Reward models, RewardBench score")
+    lines.append("Reward models, score on the benchmark")
     for name, model in report["reward_model"].items():
         lines.append(_scored(f"trained on {name} labels", model))
     lines.append(_scored("the base model as judge", report["judge"]["more_confident_order"]))
-    lines.append("Policy on RewardBench's prompts    before     after")
+    lines.append("Policy on the benchmark's prompts  before     after")
     for key, name in (
         ("gold_rate", "accepted by the rule"),
         ("reference_reward", "reference reward"),

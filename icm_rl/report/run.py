@@ -1,6 +1,6 @@
-"""A run's report: read from its folder, and written as JSON, page and Markdown."""
+"""Reports of one run and of several, written; and a run's report read from its folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from icm_rl.files import read_json, write_json, write_text
 from icm_rl.pipeline import policy_folders
 from icm_rl.report.audit import run_id
 from icm_rl.report.browser import label_data
+from icm_rl.report.comparison import Run, comparison_page
 from icm_rl.report.page import html, markdown
 from icm_rl.report.sections import run_page
 
@@ -33,6 +34,13 @@ def write_report(folder: str | Path, report: Mapping[str, Any]) -> Path:
     write_text(path.with_suffix(".md"), markdown(page))
     write_text(path.with_suffix(".html"), html(page, {"run": run_id(labels), **browsed}))
     return path.with_suffix(".html")
+
+
+def write_comparison(path: str | Path, runs: Sequence[Run]) -> None:
+    """Writes the page that compares runs to ``path``, and its table as Markdown beside it."""
+    page = comparison_page(runs)
+    write_text(Path(path).with_suffix(".md"), markdown(page))
+    write_text(path, html(page))
 
 
 def report_path(folder: Path, label_source: str = "icm") -> Path:

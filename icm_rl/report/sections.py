@@ -54,7 +54,7 @@ def run_page(folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[
         "From unlabeled pairs to a trained policy",
         f"A base model labels preference pairs {report['icm']['method_summary']}; a reward model "
         f"learns them, {report['rl'].upper()} trains a policy against the reward model of the "
-        f"{report['label_source']} labels, and RewardBench's prompts score the result.",
+        f"{report['label_source']} labels, and the benchmark's prompts score the result.",
         [
             _labels(report, history),
             _reward_models(report),
@@ -78,14 +78,17 @@ def run_page(folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[
 def _cards(report: Mapping[str, Any]) -> list[Card]:
     icm, policy, cards = report["icm"], report["policy"], []
     if "label_accuracy" in icm:
-        note = f"of {icm['examples']:,} examples, labeled by {icm['method']}"
+        of = f"{icm['examples']:,} examples"
+        if icm.get("gold_labels", icm["examples"]) < icm["examples"]:
+            of = f"the {icm['gold_labels']:,} of {of} with a gold label"
+        note = f"of {of}, labeled by {icm['method']}"
         cards.append(Card("ICM labels right", _percent(icm["label_accuracy"]), note))
     if "audit" in report:
         note = f"of {report['audit']['answered']} labels that a person judged"
         cards.append(Card("Audited", _percent(report["audit"]["agreement"]), note))
     model = report["reward_model"]["icm"]
     low, high = model["intervals"]["score"]
-    note = f"RewardBench score, 95 % interval {low:.1f}–{high:.1f}"
+    note = f"benchmark score, 95 % interval {low:.1f}–{high:.1f}"
     cards.append(Card("Reward model on ICM labels", f"{model['score']:.1f}", note))
     if "gold_rate" in policy["after"]:
         note = f"before {report['rl'].upper()} {_percent(policy['before']['gold_rate'])}"
@@ -210,7 +213,7 @@ def _reward_models(report: Mapping[str, Any]) -> Section:
     groups = {name: model_bars(model) for name, model in scored.items()}
     figures = [
         Figure(
-            charts.grouped_bars("RewardBench accuracy by section", "percent right", groups),
+            charts.grouped_bars("Accuracy on the benchmark by section", "percent right", groups),
             "ICM's bars should stand with gold's, above human's and the judge's, which is the base "
             "model itself; where intervals overlap, these rows cannot tell the models apart.",
         )
@@ -255,7 +258,7 @@ def _reward_models(report: Mapping[str, Any]) -> Section:
         "same base model, trained on the same pairs by other labels.",
         figures,
         [
-            Table("RewardBench score", head, scores),
+            Table("Score on the benchmark, averaged as RewardBench does", head, scores),
             Table(
                 "Accuracy by length: a model that is right only where the chosen answer is longer "
                 "has learned to like length",
@@ -353,7 +356,7 @@ def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> 
         "Is the policy better by a judge that it was not trained against, and not only longer? "
         "Green answers are accepted by the rule, red ones not.",
         figures,
-        [Table("On RewardBench's prompts", ["", "before", "after"], rows), _answers(answers)],
+        [Table("On the benchmark's prompts", ["", "before", "after"], rows), _answers(answers)],
     )
 
 

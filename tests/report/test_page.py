@@ -134,7 +134,7 @@ def test_a_single_run_is_compared_with_its_interval_and_seeds_by_their_mean(tmp_
     page = comparison_page([("one", report, updates), ("two", report, []), ("two", other, [])])
     [table] = page.sections[0].tables
     rows = {name: cells for name, *cells in table.rows}
-    scored = "reward model of the icm labels, RewardBench score"
+    scored = "reward model of the icm labels, score on the benchmark"
     assert rows[scored] == ["70.000", "75.000 ± 7.071"]
     assert rows["policy: KL to the base model at the end, nats an answer"] == ["2.000", ""]
     assert rows["seconds, total"] == ["90.000", "90.000 ± 0.000"]
