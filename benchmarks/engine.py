@@ -6,7 +6,8 @@
 The same searches by joining each row's keys and values (``joined``) and by attending to shared
 stretches once (``branches``), in turn. Beside the tokens a second stands the share of the matrix
 rate that the model's weights alone take (two floating-point operations a weight and token), by a
-matrix product that was timed in the same run.
+matrix product that was timed in the same run. Last, what a search's time goes into, by torch's
+profiler: what is neither a matrix product nor attention is all that the engine could still save.
 """
 
 import random
@@ -18,6 +19,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
+from torch.profiler import profile
 
 from icm_rl.engines import LocalEngine
 from icm_rl.errors import InputError
@@ -81,6 +83,8 @@ def main() -> None:
             ratio = rate / median(rates["joined"])
             print(f"| {name}, {dtype} | {side} | {rate:,.0f} | {share:.0%} | {ratio:.2f} |")
         print(f"{name}: {matrix / 1e9:,.0f} GFLOP/s in a matrix product of {dtype}")
+        products, attention = _shares(engine, task, pools[:1])
+        print(f"{name}: {products:.0%} of the time is matrix products, {attention:.0%} attention")
 
 
 def _tokens_per_second(engine: LocalEngine, task, pools) -> float:
@@ -91,6 +95,21 @@ def _tokens_per_second(engine: LocalEngine, task, pools) -> float:
         engine.forget()
         search(Scorer(pool, task, engine, objective="centered"), settings, random.Random(0))
     return (engine.computed_tokens - before) / (time.perf_counter() - start)
+
+
+def _shares(engine: LocalEngine, task, pools) -> tuple[float, float]:
+    """The shares of a search's time that matrix products and attention take."""
+    with profile() as profiler:
+        _tokens_per_second(engine, task, pools)
+    kind = "cpu" if engine.model.device.type == "cpu" else "device"
+    seconds = {
+        event.key: getattr(event, f"self_{kind}_time_total")
+        for event in profiler.key_averages()
+        if event.key.startswith("aten::")
+    }
+    products = sum(seconds.get(f"aten::{name}", 0) for name in ("mm", "addmm", "bmm"))
+    attention = sum(of for name, of in seconds.items() if "attention" in name)
+    return products / sum(seconds.values()), attention / sum(seconds.values())
 
 
 def _embedded(model) -> int:
