@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from icm_rl.engines import LocalEngine, Request
+from icm_rl.engines.states import GO_ON, state_tokens
 from icm_rl.models import CONTEXT_WITHOUT_LIMIT, attends_only
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.rl.rollout import generate, sampling_noise
@@ -39,6 +40,27 @@ def test_log_probabilities_equal_a_plain_forward_pass(tokenizer, name):
         with torch.no_grad():
             logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
         assert answer == pytest.approx(logits.log_softmax(-1)[words].tolist(), abs=1e-4)
+    shares = engine.computed_tokens < engine.prompt_tokens
+    assert shares == (attends_only(model) or name in GO_ON)
+
+
+@pytest.mark.parametrize("cache_tokens", [2, 100, 400])
+def test_a_state_is_dropped_and_computed_again_as_the_budget_says(tokenizer, cache_tokens):
+    model = tiny("qwen3_5_text", AutoModelForCausalLM, len(tokenizer))
+    # two layers' convolutions of 64 channels by 4 columns and recurrences of 4 heads by 8 by 8,
+    # against two layers' keys and values of 2 heads by 8
+    assert state_tokens(model) == (2 * (64 * 4 + 4 * 8 * 8)) / (2 * 2 * 2 * 8) == 16
+    ample, tight = (
+        LocalEngine(model, tokenizer, (" True", " False"), budget)
+        for budget in (100_000, cache_tokens)
+    )
+    asked = requests(20)
+    for part in (asked[:12], asked[8:]):
+        for found, answer in zip(
+            tight.label_log_probs(part), ample.label_log_probs(part), strict=True
+        ):
+            assert found == pytest.approx(answer, abs=1e-4)
+    assert tight.computed_tokens > ample.computed_tokens
 
 
 @EVERY

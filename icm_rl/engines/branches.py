@@ -122,6 +122,11 @@ class RowsLayer(DynamicLayer):
         ]
         return key_states, value_states
 
+    def kept(self, row: int, own: slice) -> tuple[torch.Tensor, ...]:
+        """What a segment keeps: the keys and values of its own columns in a row."""
+        keys, values = self.rows[row]
+        return keys[:, own].clone(), values[:, own].clone()
+
 
 class JoinedLayer(RowsLayer):
     """A layer's cache that gives each row's kept and new keys and values joined, flush right.

@@ -1,7 +1,7 @@
 """A transformers causal language model in this process.
 
 Requests are laid out as a tree of segments, so that whatever prefixes they share is computed once,
-and the keys and values of segments stay for the calls to come, as many as the budget holds.
+and what the model keeps of segments stays for the calls to come, as much as the budget holds.
 """
 
 from collections import defaultdict
@@ -11,14 +11,14 @@ from functools import cache, partial
 from itertools import chain
 
 import torch
-from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from icm_rl.engines.base import Request, first_tokens
 from icm_rl.engines.branches import JoinedLayer, RowsLayer, attending, side_by_side
-from icm_rl.engines.prefixes import PrefixTree, Run, run_tokens
+from icm_rl.engines.prefixes import PrefixTree, Run, Segment, run_tokens
+from icm_rl.engines.states import GO_ON, StateAndJoinedLayer, StateLayer, state_tokens
 from icm_rl.models import attends_only, context_length
-
-KeyValues = list[tuple[torch.Tensor, torch.Tensor]]  # a layer: (heads, time, head size) each
 
 
 class LocalEngine:
@@ -51,12 +51,14 @@ class LocalEngine:
         self.model, self.tokenizer = model, tokenizer
         self.continuations, self.cache_tokens = continuations, cache_tokens
         self.context_length = context_length(model.config, tokenizer)
-        self._keeps = attends_only(model)
+        attends = attends_only(model)
+        self._keeps = attends or model.config.get_text_config().model_type in GO_ON
+        self._state = 0 if attends or not self._keeps else state_tokens(model)
         self.prompt_tokens = self.computed_tokens = self.missing_labels = 0
         self._encode = cache(partial(tokenizer.encode, add_special_tokens=False))
-        self._tree = PrefixTree(self._encode, cache_tokens // 2, tokenizer.bos_token)
+        self._tree = PrefixTree(self._encode, cache_tokens // 2, tokenizer.bos_token, self._state)
         self._label_ids = first_tokens(self._encode, continuations)
-        self._branches = self._keeps and self._can_branch()
+        self._branches = attends and self._can_branch()
 
     def _can_branch(self) -> bool:
         """Whether the model can attend by branches: asked of itself, by two prompts that share.
@@ -106,7 +108,7 @@ class LocalEngine:
         return answers
 
     def _whole(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
-        """The answers of a model whose layers have a state: each prompt from its beginning.
+        """The answers of a model that cannot go on from a segment: each prompt from its beginning.
 
         Prompts are batched with others of their length: padding would go into the state.
         """
@@ -141,7 +143,9 @@ class LocalEngine:
         for run in ordered:
             new, widest = run_tokens(run), max(past, run[0].past)
             mixed = new > 1.25 * shortest or (widest == 0 and new != shortest)
-            held = new if self._branches else widest + new
+            if self._state:  # which padding would go into; with nothing before it there is none
+                mixed = new != shortest or (past == 0) != (widest == 0)
+            held = (new if self._branches else widest + new) + self._state
             if count and (mixed or (count + 1) * held > self.cache_tokens // 2):
                 break
             past, count = widest, count + 1
@@ -173,10 +177,9 @@ class LocalEngine:
             positions[row, new - news[row] :] = torch.arange(pasts[row], pasts[row] + news[row])
             mask[row, past + new - pasts[row] - news[row] :] = 1
         parents = [tuple(run[0].path()[:-1]) for run in batch]
-        count = self.model.config.get_text_config().num_hidden_layers
-        layers: list[RowsLayer] = [
-            RowsLayer(past, news) if self._branches else JoinedLayer(parents, layer, pasts, news)
-            for layer in range(count)
+        layers = [
+            self._layer(kind, number, parents, pasts, news)
+            for number, kind in enumerate(DynamicCache(config=self.model.config).layers)
         ]
         with attending(self.model, parents, news) if self._branches else nullcontext():
             output = self.model(
@@ -188,15 +191,25 @@ class LocalEngine:
                 logits_to_keep=1,
             )
         for row, run in enumerate(batch):
-            self._keep(run, [layer.rows[row] for layer in layers])
+            for segment in run:
+                if segment.children:
+                    own = slice(segment.past - run[0].past, segment.end - run[0].past)
+                    self._tree.keep(segment, [layer.kept(row, own) for layer in layers])
         return self._of_labels(output.logits[:, -1])
 
-    def _keep(self, run: Run, states: KeyValues) -> None:
-        """Keeps the keys and values of a run's segments that something may follow."""
-        for segment in run:
-            if segment.children:
-                own = slice(segment.past - run[0].past, segment.end - run[0].past)
-                self._tree.keep(
-                    segment,
-                    [(keys[:, own].clone(), values[:, own].clone()) for keys, values in states],
-                )
+    def _layer(
+        self,
+        kind: object,
+        number: int,
+        paths: Sequence[Sequence[Segment]],
+        pasts: Sequence[int],
+        news: Sequence[int],
+    ) -> RowsLayer | StateLayer:
+        """The cache of a layer in a forward pass, by transformers' kind of cache for it."""
+        if self._branches:
+            return RowsLayer(max(pasts), news)
+        if not isinstance(kind, LinearAttentionLayer):
+            return JoinedLayer(paths, number, pasts, news)
+        if isinstance(kind, DynamicLayer):
+            return StateAndJoinedLayer(paths, number, kind.number_of_states, pasts, news)
+        return StateLayer(paths, number, kind.number_of_states)

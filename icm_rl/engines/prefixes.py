@@ -70,10 +70,18 @@ class PrefixTree:
         encode: Token ids of a piece.
         budget: How many tokens of contexts may be kept; one prompt's always are.
         first: A piece at the start of each prompt, or None.
+        state: What a kept segment takes beside its tokens, in tokens. Where it takes something,
+            runs are of one segment each, so that each ends in its own state.
     """
 
-    def __init__(self, encode: Callable[[str], list[int]], budget: int, first: str | None = None):
-        self._encode, self._budget = encode, budget
+    def __init__(
+        self,
+        encode: Callable[[str], list[int]],
+        budget: int,
+        first: str | None = None,
+        state: int = 0,
+    ):
+        self._encode, self._budget, self._state = encode, budget, state
         self._start = () if first is None else (first,)
         self._pass = 0
         self._kept: set[Segment] = set()
@@ -96,7 +104,7 @@ class PrefixTree:
             taken, needed = 0, 0
             for segment in asked:
                 path = [part for part in segment.path() if part.used != self._pass]
-                tokens = sum(len(part.tokens) for part in path if part.children)
+                tokens = sum(self._held(part) for part in path if part.children)
                 if taken and needed + tokens > self._budget:
                     break
                 for part in path:
@@ -121,13 +129,16 @@ class PrefixTree:
         What was not used for the longest goes first; of one pass's segments, the deepest.
         """
         others = [segment for segment in self._kept if segment.used != self._pass]
-        spare = self._budget - needed - sum(len(other.tokens) for other in others)
+        spare = self._budget - needed - sum(self._held(other) for other in others)
         for segment in sorted(others, key=lambda other: (other.used, -other.depth)):
             if spare >= 0:
                 break
-            spare += len(segment.tokens)
+            spare += self._held(segment)
             segment.kept = None
             self._kept.remove(segment)
+
+    def _held(self, segment: Segment) -> int:
+        return len(segment.tokens) + self._state
 
     def _child(self, parent: Segment, piece: str) -> Segment:
         if piece not in parent.children:
@@ -164,7 +175,7 @@ class PrefixTree:
 
     def _run(self, segment: Segment) -> Run:
         run = [segment]
-        while not run[-1].requests:
+        while not run[-1].requests and not self._state:
             needed = self._needed(run[-1])
             if len(needed) != 1 or self._is_there(needed[0]):
                 break
