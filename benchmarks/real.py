@@ -14,7 +14,9 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from math import sqrt
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import yaml
@@ -178,7 +180,14 @@ def _settings(task: str, way: str) -> list[str]:
 
 def _table(found: Mapping[str, Found]) -> str:
     """Percent right, with the deviation over seeds; of a search U and its processes' seconds."""
-    head = ["task", *COLUMNS, "U, centered", "U of gold", "seconds"]
+    head = [
+        "task",
+        *COLUMNS,
+        "U, centered",
+        "U of gold",
+        "seconds",
+        "is there something to elicit?",
+    ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for task, ways in found.items():
         cells = [task]
@@ -188,8 +197,22 @@ def _table(found: Mapping[str, Found]) -> str:
         for figure in ("utility", "gold_utility", "labeling_seconds"):
             of_way = ways.get("centered", ())
             cells.append(_cell([metrics[figure] for metrics in of_way if figure in metrics]))
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([*cells, _to_elicit(ways.get('centered', ()))])} |")
     return "\n".join(lines)
+
+
+def _to_elicit(seeds: Sequence[Mapping[str, Any]]) -> str:
+    """Whether golden many-shot is above what always saying the more frequent label would be right.
+
+    By more than two standard errors of a share of that many examples.
+    """
+    if not seeds:
+        return ""
+    counts = seeds[0]["gold_labels"].values()
+    frequent = max(counts) / sum(counts)
+    found = fmean(metrics["golden_many_shot_accuracy"] for metrics in seeds)
+    above = found > frequent + 2 * sqrt(frequent * (1 - frequent) / sum(counts))
+    return "yes" if above else f"no: chance is {100 * frequent:.1f}"
 
 
 def _cell(values: Sequence[float]) -> str:

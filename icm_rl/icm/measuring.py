@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
@@ -16,7 +17,7 @@ from icm_rl.icm.prompting import (
     zero_shot_log_probs,
 )
 from icm_rl.progress import Progress
-from icm_rl.tasks import Dataset, Task, group_members
+from icm_rl.tasks import Dataset, Label, Task, group_members
 
 
 def labeling_metrics(
@@ -30,7 +31,7 @@ def labeling_metrics(
         "method": method.name,
         "method_summary": method.summary,
         "examples": len(labels),
-        "gold_labels": sum(id in data.gold for id in labels),
+        "gold_labels": _counts(data.gold[id] for id in labels if id in data.gold),
         **utility,
         **labeling.figures,
         "inconsistencies": len(list(contradictions)),
@@ -40,11 +41,15 @@ def labeling_metrics(
         "trained_tokens": cost.trained_tokens,
         "missing_labels": cost.missing_labels,
         "label_shares": {
-            str(label): count / len(labels) for label, count in Counter(labels.values()).items()
+            label: count / len(labels) for label, count in _counts(labels.values()).items()
         },
         "label_accuracy": accuracy(labels, data.gold),
         "human_label_accuracy": accuracy(data.human, data.gold) if data.human else None,
     }
+
+
+def _counts(labels: Iterable[Label]) -> dict[str, int]:
+    return {str(label): count for label, count in Counter(labels).items()}
 
 
 def baseline_metrics(

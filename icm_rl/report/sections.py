@@ -79,8 +79,9 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
     icm, policy, cards = report["icm"], report["policy"], []
     if "label_accuracy" in icm:
         of = f"{icm['examples']:,} examples"
-        if icm.get("gold_labels", icm["examples"]) < icm["examples"]:
-            of = f"the {icm['gold_labels']:,} of {of} with a gold label"
+        known = sum(icm["gold_labels"].values()) if "gold_labels" in icm else icm["examples"]
+        if known < icm["examples"]:
+            of = f"the {known:,} of {of} with a gold label"
         note = f"of {of}, labeled by {icm['method']}"
         cards.append(Card("ICM labels right", _percent(icm["label_accuracy"]), note))
     if "audit" in report:
