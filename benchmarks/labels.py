@@ -103,7 +103,7 @@ def _train(config: LabelsConfig, chain: Path, folder: Path, name: str, seed: int
         *("--output_dir", folder),
     ]
     print(f"\nseed {seed}, {LABELS[name]}", file=sys.stderr, flush=True)
-    code = run_program(script("recipes/ppo.py"), list(map(str, flags)))
+    code = run_program(script("recipes/ppo.py"), list(map(str, flags))).code
     if code:
         raise SystemExit(code)
 

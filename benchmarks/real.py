@@ -151,7 +151,7 @@ def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, An
         words = [*_settings(task, way), *TASKS[task].flags, *WAYS[way], "--seed", str(seed)]
         words += ["--data", str(_file(config, task)), "--output_dir", str(folder)]
         print(f"\n{folder}", file=sys.stderr, flush=True)
-        code = run_program(script("recipes/icm.py"), words)
+        code = run_program(script("recipes/icm.py"), words).code
         if code:
             raise SystemExit(code)
     return read_json(folder / "metrics.json")

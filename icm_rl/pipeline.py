@@ -359,8 +359,8 @@ def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
     """Runs each stage that is not complete; stops the chain where one fails.
 
     A stage is skipped where it wrote its last file and neither its command nor any file that the
-    command names has changed since. ``stages.json`` remembers that, and the seconds of the start
-    that completed it.
+    command names has changed since. ``stages.json`` remembers that, and of the start that
+    completed it the seconds and the most memory that one of its processes held, in GiB.
 
     Raises:
         SystemExit: A stage failed; with its exit code.
@@ -376,10 +376,14 @@ def run_stages(config: PipelineConfig, stages: Sequence[StageCommand]) -> None:
         if complete:
             continue
         start = time.monotonic()
-        code = run_program(stage.script, stage.flags, stage.launcher)
-        if code:
-            raise SystemExit(code)
-        known[name] = {"seconds": round(time.monotonic() - start, 2), "identity": identity}
+        ended = run_program(stage.script, stage.flags, stage.launcher)
+        if ended.code:
+            raise SystemExit(ended.code)
+        known[name] = {
+            "seconds": round(time.monotonic() - start, 2),
+            "peak_memory": round(ended.peak_memory, 2),
+            "identity": identity,
+        }
         write_json(record, known)
 
 

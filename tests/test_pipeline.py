@@ -53,7 +53,7 @@ def stages(done) -> int:
 
 def figures(folder):
     report = json.loads((folder / "report.json").read_text())
-    del report["seconds"]
+    del report["seconds"], report["peak_memory"]
     return report
 
 
@@ -66,6 +66,8 @@ def test_the_chain_ends_with_a_table_and_a_report(whole):
         assert "| base model | `miniature` |" in (folder / model / "README.md").read_text()
     report = json.loads((folder / "report.json").read_text())
     assert report["icm"]["examples"] == 16
+    assert set(report["peak_memory"]) == set(report["seconds"]) - {"total"}
+    assert all(0.1 < gib < 24 for gib in report["peak_memory"].values())
     assert set(report["reward_model"]) == {"icm", "gold", "human"}
 
 

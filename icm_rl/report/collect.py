@@ -23,12 +23,13 @@
   ``.answered``, ``.agreed`` and the 95 % ``.interval``;
 - ``label_source`` and ``rl``: by whose labels' reward model the policy was trained, and how;
 - ``seconds.{icm,reward_model,ppo,eval,total}``: wall-clock time (``grpo`` where that was ``rl``),
-  and where a run had these stages ``.responses`` and ``.other_labels``.
+  and where a run had these stages ``.responses`` and ``.other_labels``;
+- ``peak_memory``, under the same keys but ``total``: the most that a process held, in GiB.
 
 What a run does not have (gold labels, a rule, an audit) is left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,18 +86,24 @@ def collect(folder: str | Path, rl: str, label_source: str = "icm") -> dict[str,
                 **{key: learned[f"eval_{key}"] for key in _TRAINED if f"eval_{key}" in learned},
             }
     judged = read_json(folder / "rewardbench" / "judge" / "metrics.json")
-    seconds = {name: stage["seconds"] for name, stage in stages.items()}
     training, scoring = policy_folders(rl, label_source)
-    evaluation = round(_total(seconds, "rewardbench/") + seconds[scoring], 2)
-    times = {
-        "responses": _total(seconds, "responses/"),
-        "icm": seconds["icm"],
-        "other_labels": _total(seconds, "labels/"),
-        "reward_model": _total(seconds, "reward/"),
-        rl: seconds[training],
-        "eval": evaluation,
+    parts = {
+        "responses": ("responses/",),
+        "icm": ("icm",),
+        "other_labels": ("labels/",),
+        "reward_model": ("reward/",),
+        rl: (training,),
+        "eval": ("rewardbench/", scoring),
     }
-    times = {name: value for name, value in times.items() if value}
+    took = {part: _of_part(stages, folders) for part, folders in parts.items()}
+    times = {
+        part: round(sum(stage["seconds"] for stage in of), 2) for part, of in took.items() if of
+    }
+    memory = {
+        part: max(stage["peak_memory"] for stage in of)
+        for part, of in took.items()
+        if of and all("peak_memory" in stage for stage in of)
+    }
     audit = {}
     if (folder / "audit.json").exists():
         run = run_id(folder / "icm" / "labels.jsonl")
@@ -110,6 +117,7 @@ def collect(folder: str | Path, rl: str, label_source: str = "icm") -> dict[str,
         "policy": _policy(read_json(folder / scoring / "metrics.json")),
         **audit,
         "seconds": {**times, "total": round(sum(times.values()), 2)},
+        "peak_memory": memory,
     }
 
 
@@ -136,5 +144,10 @@ def _policy(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return report
 
 
-def _total(seconds: Mapping[str, float], prefix: str) -> float:
-    return round(sum(value for name, value in seconds.items() if name.startswith(prefix)), 2)
+def _of_part(stages: Mapping[str, Any], folders: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The stages in a folder of these names, or below one whose name ends in a slash."""
+    return [
+        stage
+        for name, stage in stages.items()
+        if any(name.startswith(f) if f.endswith("/") else name == f for f in folders)
+    ]

@@ -149,4 +149,5 @@ def _compared(
             updates[-1].get("objective/kl") if updates else None
         ),
         **{f"seconds, {stage}": seconds for stage, seconds in report["seconds"].items()},
+        "peak memory of a process, GiB": max(report.get("peak_memory", {}).values(), default=None),
     }

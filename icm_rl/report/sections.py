@@ -12,6 +12,7 @@ from icm_rl.report import charts
 from icm_rl.report.names import LABEL_FIGURES
 from icm_rl.report.page import Card, Figure, Page, Section, Table
 from icm_rl.rewardbench.policy import episode_of
+from icm_rl.tasks.base import Messages
 
 _JUDGE = "zero-shot judge"
 _CONFIDENT = "zero-shot judge, more confident order"
@@ -51,8 +52,8 @@ def run_page(folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[
         name: read_json(folder / name / "settings.json")["settings"] for name in ("icm", training)
     }
     return Page(
-        "From unlabeled pairs to a trained policy",
-        f"A base model labels preference pairs {report['icm']['method_summary']}; a reward model "
+        "From unlabeled data to a trained policy",
+        f"A base model labels the data {report['icm']['method_summary']}; a reward model "
         f"learns them, {report['rl'].upper()} trains a policy against the reward model of the "
         f"{report['label_source']} labels, and the benchmark's prompts score the result.",
         [
@@ -259,7 +260,7 @@ def _reward_models(report: Mapping[str, Any]) -> Section:
         "same base model, trained on the same pairs by other labels.",
         figures,
         [
-            Table("Score on the benchmark, averaged as RewardBench does", head, scores),
+            Table("Score on the benchmark", head, scores),
             Table(
                 "Accuracy by length: a model that is right only where the chosen answer is longer "
                 "has learned to like length",
@@ -364,7 +365,7 @@ def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> 
 def _answers(answers: Sequence[Mapping[str, Any]], most: int = 12) -> Table:
     step, rows = max(1, len(answers) // most), []
     for answer in answers[::step][:most]:
-        cells: list[Any] = [str(answer["prompt"])]
+        cells: list[Any] = [_last_turn(answer["prompt"])]
         for given in answer["answers"].values():
             mark = {True: "yes", False: "no"}.get(given.get("accepted"), "")
             cells += [{"text": given["text"], "mark": mark}, next(iter(given["rewards"].values()))]
@@ -373,9 +374,18 @@ def _answers(answers: Sequence[Mapping[str, Any]], most: int = 12) -> Table:
     return Table("Answers to every so many-th prompt", head, rows)
 
 
+def _last_turn(prompt: str | Messages) -> str:
+    """A prompt's last message, with the number of those before it."""
+    if isinstance(prompt, str):
+        return prompt
+    earlier = f"[{len(prompt) - 1} earlier] " if len(prompt) > 1 else ""
+    return earlier + prompt[-1]["content"]
+
+
 def _settings(settings: Mapping[str, Mapping[str, Any]], report: Mapping[str, Any]) -> Section:
-    times = [[name, value] for name, value in report["seconds"].items()]
-    tables = [Table("Wall-clock seconds", ["stage", "seconds"], times)]
+    memory = report["peak_memory"]
+    took = [[part, value, memory.get(part, "")] for part, value in report["seconds"].items()]
+    tables = [Table("What the stages took", ["stage", "seconds", "peak memory, GiB"], took)]
     for stage, values in settings.items():
         rows = [[name, str(value)] for name, value in values.items()]
         tables.append(Table(f"Settings of {stage}", ["setting", "value"], rows, folded=True))

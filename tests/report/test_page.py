@@ -81,14 +81,19 @@ def finished_run(folder):
     write_json(folder / "policy/ppo/metrics.json", policy)
     before = {"text": "<img src=x>", "rewards": {"gold": 0.0}, "accepted": False}
     after = {"text": "&copy;", "rewards": {"gold": 1.0}, "accepted": True}
-    answer = {"prompt": "<script>alert(1)</script>", "answers": {"base": before, "policy": after}}
-    write_jsonl(folder / "policy/ppo/answers.jsonl", [answer])
+    answers = {"base": before, "policy": after}
+    turns = [{"role": "user", "content": "first"}, {"role": "user", "content": "last question"}]
+    prompts = ["<script>alert(1)</script>", turns]
+    rows = [{"prompt": prompt, "answers": answers} for prompt in prompts]
+    write_jsonl(folder / "policy/ppo/answers.jsonl", rows)
     for name in ("icm", "ppo"):
         settings = {"seed": 0, "max_kl": 0.1}
         write_json(folder / name / "settings.json", {"settings": settings, "inputs": {}})
     stages = ["responses/train", "icm", "labels/zero_shot", "ppo", "rewardbench/icm", "policy/ppo"]
     stages += [f"reward/{name}" for name in ("icm", "gold", "human")]
-    write_json(folder / "stages.json", {name: {"seconds": 10.0} for name in stages})
+    took = {"seconds": 10.0, "peak_memory": 1.5}
+    large = {"reward/icm": {"peak_memory": 2.5}}
+    write_json(folder / "stages.json", {name: took | large.get(name, {}) for name in stages})
 
 
 def test_the_report_has_every_key_and_runs_nothing(tmp_path):
@@ -106,10 +111,12 @@ def test_the_report_has_every_key_and_runs_nothing(tmp_path):
         "eval": 20.0,
         "total": 90.0,
     }
+    assert saved["peak_memory"]["reward_model"] == 2.5 and saved["peak_memory"]["eval"] == 1.5
     page = (tmp_path / "report.html").read_text()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<img src=x>" not in page
     assert "&amp;copy;" in page
-    assert "preference pairs by &lt;b&gt;bold&lt;/b&gt; means" in page
+    assert "[1 earlier] last question" in page
+    assert "labels the data by &lt;b&gt;bold&lt;/b&gt; means" in page
     assert not re.search(r"(src|href)=.http", page)
     assert "policy-1" in page and "ended: the KL exceeded 0.1" in page
     markdown = (tmp_path / "report.md").read_text()
