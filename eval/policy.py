@@ -36,9 +36,10 @@ def main() -> None:
     (config,) = parse([PolicyEvaluationConfig])
     state = process_state()
     benchmark = load_benchmark(config.benchmark)
-    accepts = load_rule(config.rule) if config.rule else None
     if config.world_seed is not None:
         accepts = World(config.world_seed).accepts
+    else:
+        accepts = load_rule(config.rule) if config.rule else None
     scorers = {
         name: RewardScorer.load(name, config.dtype, config.batch_tokens, config.trust_remote_code)
         for name in config.reference_reward_model

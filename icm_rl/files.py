@@ -142,11 +142,12 @@ def open_stage(
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
     }
     record = folder / "settings.json"
-    if not record.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise InputError(f"{folder}: the output folder is not empty; name another folder")
+    results = folder.exists() and any(path != record for path in folder.iterdir())
+    if not results:
         write_json(record, identity)
         return Stage(folder)
+    if not record.exists():
+        raise InputError(f"{folder}: the output folder is not empty; name another folder")
     known = read_json(record)
     for part in ("inputs", "settings"):
         for name in sorted(known[part].keys() | identity[part].keys()):

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from icm_rl.errors import InputError
+from icm_rl.files import open_stage, write_json
 from tests.conftest import ROOT, run
 
 pytestmark = pytest.mark.process
@@ -291,6 +293,14 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, data):
         assert done.returncode == 2
         [line] = done.stderr.splitlines()
         assert "not empty" in line
+
+
+def test_a_folder_without_results_takes_corrected_settings(tmp_path):
+    open_stage(tmp_path / "out", {"max_length": 8}, {})
+    stage = open_stage(tmp_path / "out", {"max_length": 1024}, {})
+    write_json(stage.metrics, {})
+    with pytest.raises(InputError, match=r"a run with max_length = 1024 \(now 8\)"):
+        open_stage(tmp_path / "out", {"max_length": 8}, {})
 
 
 PROGRAMS = [path for folder in ("recipes", "eval") for path in (ROOT / folder).glob("[a-z]*.py")]
