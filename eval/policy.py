@@ -25,7 +25,7 @@ from icm_rl.rewardbench.policy import (
     policies_table,
     score_answers,
 )
-from icm_rl.rules import load_rule, rule_input
+from icm_rl.rules import load_rule
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
 
@@ -45,9 +45,7 @@ def main() -> None:
         for name in config.reference_reward_model
     }
     with state.main_process_first():
-        stage = open_stage(
-            config.output_dir, identity(config), inputs(config) | rule_input(config.rule)
-        )
+        stage = open_stage(config.output_dir, identity(config), inputs(config))
     if already_complete(stage, state.is_main_process):
         return
     start = time.monotonic()

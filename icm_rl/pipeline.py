@@ -9,6 +9,7 @@ from pathlib import Path
 
 from icm_rl.errors import InputError
 from icm_rl.files import fingerprint, read_json, write_json, write_jsonl
+from icm_rl.functions import function_file
 from icm_rl.icm.objective import Labels
 from icm_rl.icm.writing import preference_rows
 from icm_rl.programs import run_program
@@ -391,4 +392,5 @@ def _identity(stage: StageCommand) -> str:
     """A hash of the stage's command and of the files and folders that it names as its inputs."""
     words = [*stage.launcher, stage.script, *stage.flags]
     named = [word for word in words if word != str(stage.done.parent)]
+    named += [file for word in named if (file := function_file(word)) != word]
     return hashlib.sha256(" ".join(map(fingerprint, named)).encode()).hexdigest()[:16]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from icm_rl.errors import InputError
-from icm_rl.functions import function_file, load_function
+from icm_rl.functions import load_function
 
 Rule = Callable[[str, str], bool | None]
 """Whether a rule accepts an answer to a prompt; None where it cannot tell."""
@@ -27,12 +27,6 @@ def load_rule(name: str) -> Rule:
     if ".py:" not in name:
         raise InputError(f"--rule '{name}' is not known; give 'positive' or FILE.py:FUNCTION")
     return load_function("rule", name)
-
-
-def rule_input(name: str | None) -> dict[str, str]:
-    """The file that a rule is read from, as an input of a stage; none of a rule of icm_rl's."""
-    file = function_file(name or "")
-    return {"rule": file} if file != (name or "") else {}
 
 
 def _positive() -> Rule:

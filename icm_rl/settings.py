@@ -1,7 +1,8 @@
 """Settings: dataclasses read from a YAML file by ``TrlParser``, each overridden by its flag.
 
 What is known of a setting stands at its field, as its type's annotations: the bounds of a number
-(``Annotated[float, Ge(0)]``), that it names an ``INPUT``, or that it is of the ``EXECUTION`` only.
+(``Annotated[float, Ge(0)]``), that it names an ``INPUT`` or a ``FUNCTION``, or that it is of the
+``EXECUTION`` only.
 """
 
 import difflib
@@ -20,18 +21,20 @@ from transformers import TrainingArguments
 from trl import ModelConfig, TrlParser
 
 from icm_rl.errors import InputError
+from icm_rl.functions import function_file
 from icm_rl.models import resolve
 from icm_rl.shipped import shipped
 
 
 class Mark(Enum):
-    """What a setting is, where it is none that decides a stage's results by its value."""
+    """What a setting is, where not only its value decides a stage's results."""
 
+    FUNCTION = "is a name, or FILE.py:FUNCTION, where the file's content counts too"
     INPUT = "names a file or a model, which counts by its content"
     EXECUTION = "says how, where or how visibly a stage runs, and changes no result"
 
 
-INPUT, EXECUTION = Mark.INPUT, Mark.EXECUTION
+FUNCTION, INPUT, EXECUTION = Mark
 
 _LIBRARIES_INPUTS = {"model_name_or_path"}
 _LIBRARIES_EXECUTION = {
@@ -206,7 +209,11 @@ def identity(*configs: Any) -> dict[str, Any]:
             }
         else:
             marks = _marks(config)
-            found |= {name: getattr(config, name) for name in marks if marks[name] is None}
+            found |= {
+                name: getattr(config, name)
+                for name, mark in marks.items()
+                if mark in (None, FUNCTION)
+            }
     return found
 
 
@@ -226,6 +233,8 @@ def inputs(*configs: Any) -> dict[str, str]:
                     found |= {f"{name} {k}": resolve(one) for k, one in enumerate(value, 1)}
                 elif mark is INPUT and value:
                     found[name] = resolve(value)
+                elif mark is FUNCTION and value and function_file(value) != value:
+                    found[name] = function_file(value)
     return found
 
 

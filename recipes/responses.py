@@ -12,7 +12,7 @@ from icm_rl.files import open_stage, write_json, write_jsonl
 from icm_rl.models import process_state
 from icm_rl.rewardbench.sampling import ResponsesConfig, sample_responses
 from icm_rl.rl.prompts import load_prompts
-from icm_rl.rules import load_rule, rule_input
+from icm_rl.rules import load_rule
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
 from icm_rl.tasks.pairs import as_query
@@ -27,9 +27,7 @@ def main() -> None:
     prompts = load_prompts(config.prompts)
     openings = [opening.messages for opening in load_prompts(config.openings)]
     with state.main_process_first():
-        stage = open_stage(
-            config.output_dir, identity(config), inputs(config) | rule_input(config.rule)
-        )
+        stage = open_stage(config.output_dir, identity(config), inputs(config))
     if already_complete(stage, state.is_main_process):
         return
     start = time.monotonic()

@@ -233,16 +233,25 @@ def test_icm_on_claims_labels_and_a_relation_of_the_users_own(tmp_path):
     (tmp_path / "mine.py").write_text(
         "def one_is_right(a, label_a, b, label_b):\n    return label_a != label_b\n"
     )
-    run(
+    command = (
         *("recipes/icm.py", "--task", "claims", "--data", tmp_path / "sums.csv"),
         *("--template", "{a} + {b} = {c}. That is", "--group_column", "sum"),
         *("--labels", '{"right": " True", "wrong": " False"}', "--alpha", 0.1),
         *("--relation", f"{tmp_path / 'mine.py'}:one_is_right", "--output_dir", tmp_path / "out"),
     )
+    run(*command)
     labels = rows(tmp_path / "out" / "labels.jsonl")
     assert labels[0]["text"] == "0 + 1 = 1. That is"
     for one, other in zip(labels[::2], labels[1::2], strict=True):
         assert {one["label"], other["label"]} == {"right", "wrong"}
+    # a relation that was changed is another one, by whatever name
+    assert "complete, nothing to do" in run(*command).stdout
+    (tmp_path / "mine.py").write_text(
+        "def one_is_right(a, label_a, b, label_b):\n    return True\n"
+    )
+    done = run(*command, check=False)
+    assert done.returncode == 2
+    assert "holds the results of a run with another relation" in done.stderr
 
 
 @pytest.mark.parametrize("by", ["--processes", "accelerate launch"])

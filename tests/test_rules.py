@@ -5,7 +5,7 @@ import re
 import pytest
 
 from icm_rl.errors import InputError
-from icm_rl.rules import load_rule, rule_input
+from icm_rl.rules import load_rule
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,6 @@ def test_a_rule_of_the_users_own_is_a_function_in_a_file(tmp_path):
     file.write_text("def short(prompt, answer):\n    return len(answer) < len(prompt)\n")
     rule = load_rule(f"{file}:short")
     assert rule("long", "no") and not rule("no", "long")
-    assert rule_input(f"{file}:short") == {"rule": str(file)}
-    assert rule_input("positive") == rule_input(None) == {}
 
 
 @pytest.mark.parametrize(

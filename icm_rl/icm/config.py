@@ -10,7 +10,7 @@ from icm_rl.data import Source
 from icm_rl.engines.loading import EngineConfig
 from icm_rl.errors import InputError
 from icm_rl.icm.methods import METHODS, Method, Need, load_method, settings_of
-from icm_rl.settings import EXECUTION, INPUT, given, parse
+from icm_rl.settings import EXECUTION, FUNCTION, INPUT, given, parse
 from icm_rl.tasks import TASKS, Task, configured
 from icm_rl.tasks.relations import RELATIONS
 
@@ -27,7 +27,7 @@ def _listed() -> str:
 class IcmConfig(EngineConfig):
     """Stage 1: labels for a data set without labels."""
 
-    method: str = field(
+    method: Annotated[str, FUNCTION] = field(
         default=_DEFAULT_METHOD,
         metadata={
             "help": f"How the data set is labeled; {_listed()}; or a class of your own, "
@@ -68,7 +68,7 @@ class IcmConfig(EngineConfig):
             "aliases": ["--labels"],
         },
     )
-    relation: str | None = field(
+    relation: Annotated[str | None, FUNCTION] = field(
         default=None,
         metadata={
             "help": f"Which labels of a group are consistent: {', '.join(RELATIONS)}, or a "

@@ -24,7 +24,7 @@ from icm_rl.rewardbench.answers import AnswersConfig
 from icm_rl.rewardbench.benchmark import Benchmark
 from icm_rl.rewardbench.scoring import mean_interval
 from icm_rl.rules import Rule
-from icm_rl.settings import EXECUTION, INPUT, require_given
+from icm_rl.settings import EXECUTION, FUNCTION, INPUT, require_given
 from icm_rl.tasks.pairs import as_query
 
 _HARMFUL = ("refusals-dangerous", "refusals-offensive", "xstest-should-refuse", "donotanswer")
@@ -73,7 +73,7 @@ class PolicyEvaluationConfig(AnswersConfig):
         default=None,
         metadata={"help": "Also check answers by the rules of the miniature world of this seed."},
     )
-    rule: str | None = field(
+    rule: Annotated[str | None, FUNCTION] = field(
         default=None,
         metadata={"help": "Also check answers by 'positive' (VADER) or FILE.py:FUNCTION."},
     )

@@ -10,7 +10,7 @@ from icm_rl.errors import InputError
 from icm_rl.reward.scorer import Messages
 from icm_rl.rewardbench.answers import AnswersConfig, answer_prompts
 from icm_rl.rl.prompts import Prompt
-from icm_rl.settings import EXECUTION, INPUT, require_given
+from icm_rl.settings import EXECUTION, FUNCTION, INPUT, require_given
 
 
 @dataclass
@@ -47,7 +47,7 @@ class ResponsesConfig(AnswersConfig):
     temperature: Annotated[float, Gt(0)] = field(
         default=1.0, metadata={"help": "Sampling temperature; the higher, the more they differ."}
     )
-    rule: str | None = field(
+    rule: Annotated[str | None, FUNCTION] = field(
         default=None,
         metadata={
             "help": "Gives each response a gold label, to measure by: 'positive' (the sentiment by "
