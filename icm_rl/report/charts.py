@@ -176,8 +176,14 @@ def _color(field: str, names: Sequence[str], legend: bool = True) -> alt.Color:
     taken = {_COLORS[name] for name in names if name in _COLORS}
     spare = cycle(color for color in _CYCLE if color not in taken)
     colors = [_COLORS.get(name) or next(spare) for name in names]
-    shown = alt.Legend(title=None, orient="bottom", labelLimit=300, columns=3) if legend else None
-    return alt.Color(f"{field}:N", scale=alt.Scale(domain=list(names), range=colors), legend=shown)
+    # its columns are as wide as the longest name, on a phone too
+    columns = 1 if max(map(len, names)) > 20 else 3
+    look = alt.Legend(title=None, orient="bottom", labelLimit=300, columns=columns)
+    return alt.Color(
+        f"{field}:N",
+        scale=alt.Scale(domain=list(names), range=colors),
+        legend=look if legend else None,
+    )
 
 
 def _spec(chart: alt.Chart | alt.LayerChart, title: str, height: int = 220) -> Spec:
