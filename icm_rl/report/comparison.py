@@ -36,9 +36,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
 
     figures["model"].append(
         Figure(
-            charts.grouped_bars(
-                "Reward models on the benchmark", "percent", by_section(of_model)
-            ),
+            charts.grouped_bars("Reward models on the benchmark", "percent", by_section(of_model)),
             "By whose labels is a reward model best, and in which section? Where the 95 % "
             "intervals of single runs overlap, these rows cannot tell.",
         )
