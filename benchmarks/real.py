@@ -1,8 +1,10 @@
-"""Labels by each way and objective, on real text by SmolLM2 and on the miniature, as a table.
+r"""Labels by each way and objective, on real text by SmolLM2 and on the miniature, as a table.
 
     python benchmarks/real.py --data ../shared/data --seeds 5 --tasks reviews reviews_pairs
     python benchmarks/real.py --tasks facts solutions preferences --seeds 5
-    python benchmarks/real.py --data ../shared/data --seeds 3
+    python benchmarks/real.py --data ../shared/data --seeds 3 \
+        --ways centered mean_log_odds random_few_shot \
+        --tasks reviews_pairs rt_polarity_pairs truthfulqa alpaca gsm8k
 
 ``--data`` is a folder with sentences and their sentiment (``reviews.jsonl``, ``rt_polarity.jsonl``)
 and with files of the paper's own (``icm_truthfulqa_test.json``, ``icm_gsm8k_test.json``,
@@ -36,21 +38,23 @@ from icm_rl.shipped import script, shipped
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task's file, its own flags, and the config that its settings are of."""
+    """A task's file, its own flags and those of a search, and the config of its settings."""
 
     file: str
     flags: tuple[str, ...] = ()
     config: str = "smollm2/reviews"
+    search: tuple[str, ...] = ()
 
 
 _PAIRED = ("--relation", "asymmetric", "--group_column", "group")
+_LONG = ("--pool_size", "16")
 TASKS = {
     "reviews": TaskRun("reviews.jsonl"),
     "reviews_pairs": TaskRun("reviews.jsonl", _PAIRED),
     "rt_polarity_pairs": TaskRun("rt_polarity.jsonl", (*_PAIRED, "--limit", "96")),
     "truthfulqa": TaskRun("icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16")),
-    "gsm8k": TaskRun("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16")),
-    "alpaca": TaskRun("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16")),
+    "alpaca": TaskRun("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), search=_LONG),
+    "gsm8k": TaskRun("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), search=_LONG),
     "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts"),
     "solutions": TaskRun("solutions_train.jsonl", ("--limit", "16"), "miniature/solutions"),
     "preferences": TaskRun("preferences_train.jsonl", ("--limit", "48"), "miniature/icm"),
@@ -149,6 +153,8 @@ def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, An
     folder = Path(config.output_dir) / task / f"{way}-{seed}"
     if not (folder / "metrics.json").exists():
         words = [*_settings(task, way), *TASKS[task].flags, *WAYS[way], "--seed", str(seed)]
+        if way != "random_few_shot":
+            words += TASKS[task].search
         words += ["--data", str(_file(config, task)), "--output_dir", str(folder)]
         print(f"\n{folder}", file=sys.stderr, flush=True)
         code = run_program(script("recipes/icm.py"), words).code
