@@ -6,7 +6,7 @@
 The same searches by joining each row's keys and values (``joined``) and by attending to shared
 stretches once (``branches``), in turn. Beside the tokens a second stands the share of the matrix
 rate that the model's weights alone take (two floating-point operations a weight and token), by a
-matrix product that was timed in the same run. Last, what a search's time goes into, by torch's
+matrix product that was timed in the same run. Last, what a sweep's time goes into, by torch's
 profiler: what is neither a matrix product nor attention is all that the engine could still save.
 """
 
@@ -87,9 +87,11 @@ def main() -> None:
         print(f"{name}: {products:.0%} of the time is matrix products, {attention:.0%} attention")
 
 
-def _tokens_per_second(engine: LocalEngine, task, pools) -> float:
-    """Of a search of each pool: two sweeps, then half an iteration an example."""
-    settings = SearchConfig(sweeps=2, iterations_per_example=0.5)
+def _tokens_per_second(
+    engine: LocalEngine, task, pools, sweeps: int = 2, iterations: float = 0.5
+) -> float:
+    """Of a search of each pool: sweeps, then so many iterations an example."""
+    settings = SearchConfig(sweeps=sweeps, iterations_per_example=iterations)
     before, start = engine.computed_tokens, time.perf_counter()
     for pool in pools:
         engine.forget()
@@ -98,9 +100,9 @@ def _tokens_per_second(engine: LocalEngine, task, pools) -> float:
 
 
 def _shares(engine: LocalEngine, task, pools) -> tuple[float, float]:
-    """The shares of a search's time that matrix products and attention take."""
+    """The shares of a sweep's time that matrix products and attention take."""
     with profile() as profiler:
-        _tokens_per_second(engine, task, pools)
+        _tokens_per_second(engine, task, pools, sweeps=1, iterations=0.01)
     kind = "cpu" if engine.model.device.type == "cpu" else "device"
     seconds = {
         event.key: getattr(event, f"self_{kind}_time_total")
