@@ -36,7 +36,7 @@ def by_hand(job: Job, example: Example, shots) -> tuple[float, ...]:
 
 @pytest.mark.parametrize("consistency", [True, False])
 def test_zero_shot_labels_each_by_itself(job, consistency):
-    found = ZeroShot(consistency=consistency).label(job)
+    found = ZeroShot(objective="mean_log_odds", consistency=consistency).label(job)
     answers = {e.id: by_hand(job, e, []) for e in job.examples}
     index = {label: k for k, label in enumerate(TASK.verbalizers)}
     for id, answer in answers.items():
@@ -82,7 +82,8 @@ def test_random_shots_are_of_other_groups_and_balanced(job):
 
 
 def test_random_few_shot_is_the_mean_over_its_contexts(job):
-    found = RandomFewShot(shots=5, draws=2, consistency=False).label(job)
+    settings = {"objective": "mean_log_odds", "consistency": False}
+    found = RandomFewShot(shots=5, draws=2, **settings).label(job)
     index = {label: k for k, label in enumerate(TASK.verbalizers)}
     for example in job.examples[:6]:
         answers = [by_hand(job, example, random_shots(job, example, 2, 5, k)) for k in range(2)]

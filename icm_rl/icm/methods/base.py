@@ -187,7 +187,7 @@ class ByLogOdds(Method):
     """A method whose labels are the most likely ones, by log-odds as they are or centered."""
 
     objective: Literal["centered", "mean_log_odds"] = field(
-        default="mean_log_odds",
+        default="centered",
         metadata={
             "help": "By which log-odds labels are decided: 'centered', less each label's mean over "
             "all examples, or 'mean_log_odds', as they are."

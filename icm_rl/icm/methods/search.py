@@ -45,7 +45,7 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
         default=50.0, metadata={"help": "Weight of mutual predictability in U (paper: 50, 30, 20)."}
     )
     objective: Objective = field(  # type: ignore[assignment]
-        default="mean_log_odds",
+        default="centered",
         metadata={
             "help": "P(D): 'centered', the mean of the labels' log-odds less each label's mean; "
             "'mean_log_odds', of the authors' code; or 'sum_log_prob', of the paper."
