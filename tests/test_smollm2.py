@@ -48,7 +48,7 @@ def test_responses_are_labeled_a_reward_model_learns_them_and_a_policy_it(smollm
     run(
         *("recipes/reward.py", "--config", "recipes/configs/smollm2/reward.yaml"),
         *("--preferences", tmp_path / "icm" / "preferences.jsonl", "--eval_fraction", 0),
-        *("--output_dir", tmp_path / "reward", "--save_strategy", "no"),
+        *("--output_dir", tmp_path / "reward"),
     )
     assert (tmp_path / "reward" / "model.safetensors").exists()
     run(
