@@ -54,7 +54,7 @@ def test_responses_are_labeled_a_reward_model_learns_them_and_a_policy_it(smollm
     run(
         *("recipes/ppo.py", "--config", "recipes/configs/smollm2/ppo.yaml"),
         *("--rewards", tmp_path / "reward", "--prompts", tmp_path / "responses.jsonl"),
-        *("--total_episodes", 4, "--per_device_train_batch_size", 4, "--num_mini_batches", 1),
+        *("--total_episodes", 4, "--gradient_accumulation_steps", 1, "--num_mini_batches", 1),
         *("--num_ppo_epochs", 1, "--response_length", 8, "--output_dir", tmp_path / "ppo"),
     )
     [update] = rows(tmp_path / "ppo" / "history.jsonl")
