@@ -38,23 +38,23 @@ from icm_rl.shipped import script, shipped
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task's file, its own flags and those of a search, and the config of its settings."""
+    """A task's file, its own flags, the config of its settings, and those that differ from it."""
 
     file: str
     flags: tuple[str, ...] = ()
     config: str = "smollm2/reviews"
-    search: tuple[str, ...] = ()
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
 
 _PAIRED = ("--relation", "asymmetric", "--group_column", "group")
-_LONG = ("--pool_size", "16")
+_LONG = {"pool_size": 16}
 TASKS = {
     "reviews": TaskRun("reviews.jsonl"),
     "reviews_pairs": TaskRun("reviews.jsonl", _PAIRED),
     "rt_polarity_pairs": TaskRun("rt_polarity.jsonl", (*_PAIRED, "--limit", "96")),
     "truthfulqa": TaskRun("icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16")),
-    "alpaca": TaskRun("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), search=_LONG),
-    "gsm8k": TaskRun("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), search=_LONG),
+    "alpaca": TaskRun("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_LONG),
+    "gsm8k": TaskRun("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_LONG),
     "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts"),
     "solutions": TaskRun("solutions_train.jsonl", ("--limit", "16"), "miniature/solutions"),
     "preferences": TaskRun("preferences_train.jsonl", ("--limit", "48"), "miniature/icm"),
@@ -153,8 +153,6 @@ def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, An
     folder = Path(config.output_dir) / task / f"{way}-{seed}"
     if not (folder / "metrics.json").exists():
         words = [*_settings(task, way), *TASKS[task].flags, *WAYS[way], "--seed", str(seed)]
-        if way != "random_few_shot":
-            words += TASKS[task].search
         words += ["--data", str(_file(config, task)), "--output_dir", str(folder)]
         print(f"\n{folder}", file=sys.stderr, flush=True)
         code = run_program(script("recipes/icm.py"), words).code
@@ -169,7 +167,7 @@ def _settings(task: str, way: str) -> list[str]:
     The aid of the miniature's configs that the paper does not have is left out too.
     """
     path = shipped(f"recipes/configs/{TASKS[task].config}.yaml")
-    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) | TASKS[task].changed
     known = [field.name for field in fields(IcmConfig)]
     if way != "random_few_shot":
         known += settings_of(METHODS["search"])

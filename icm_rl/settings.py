@@ -34,7 +34,7 @@ class Mark(Enum):
     EXECUTION = "says how, where or how visibly a stage runs, and changes no result"
 
 
-FUNCTION, INPUT, EXECUTION = Mark
+FUNCTION, INPUT, EXECUTION = Mark.FUNCTION, Mark.INPUT, Mark.EXECUTION
 
 _LIBRARIES_INPUTS = {"model_name_or_path"}
 _LIBRARIES_EXECUTION = {

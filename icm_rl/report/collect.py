@@ -95,14 +95,12 @@ def collect(folder: str | Path, rl: str, label_source: str = "icm") -> dict[str,
         rl: (training,),
         "eval": ("rewardbench/", scoring),
     }
-    took = {part: _of_part(stages, folders) for part, folders in parts.items()}
-    times = {
-        part: round(sum(stage["seconds"] for stage in of), 2) for part, of in took.items() if of
-    }
+    took = {part: of for part, names in parts.items() if (of := _of_part(stages, names))}
+    times = {part: round(sum(stage["seconds"] for stage in of), 2) for part, of in took.items()}
     memory = {
         part: max(stage["peak_memory"] for stage in of)
         for part, of in took.items()
-        if of and all("peak_memory" in stage for stage in of)
+        if all("peak_memory" in stage for stage in of)
     }
     audit = {}
     if (folder / "audit.json").exists():

@@ -300,7 +300,6 @@ class PPO:
             (batch, response) each.
         """
         found = [torch.zeros(rollout.mask.shape, device=rollout.mask.device) for _ in range(4)]
-        # the longest first: what they leave free, the shorter fit in
         order = rollout.attention_mask.sum(1).argsort(descending=True, stable=True)
         for rows in order.split(self.config.per_device_train_batch_size):
             inputs = rollout.inputs(rows)
@@ -332,6 +331,7 @@ class PPO:
         self.model.train()
         for mini_batch in mini_batches(config, self.update):
             tokens = self._total(mask[mini_batch].sum()) / accelerator.num_processes
+            # the longest first: what they leave free, the shorter fit in
             by_length = mini_batch[lengths[mini_batch].argsort(descending=True, stable=True)]
             for rows in by_length.split(config.per_device_train_batch_size):
                 with accelerator.accumulate(self.model):
