@@ -31,10 +31,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.engines.prefixes import PrefixTree, run_tokens
+from icm_rl.icm.hyperparameters import SearchConfig, total_iterations
 from icm_rl.icm.objective import Arrangement, Scorer
 from icm_rl.icm.pools import split_into_pools
 from icm_rl.icm.prompting import accuracy
-from icm_rl.icm.search import SearchConfig, SearchState, search, total_iterations
+from icm_rl.icm.search import SearchState, search
 from icm_rl.miniature.data import write_data
 from icm_rl.models import default_device, load_causal_lm, load_tokenizer
 from icm_rl.progress import Progress

@@ -23,8 +23,9 @@ from torch.profiler import profile
 
 from icm_rl.engines import LocalEngine
 from icm_rl.errors import InputError
+from icm_rl.icm.hyperparameters import SearchConfig
 from icm_rl.icm.objective import Scorer
-from icm_rl.icm.search import SearchConfig, search
+from icm_rl.icm.search import search
 from icm_rl.miniature.data import write_data
 from icm_rl.models import default_device, load_causal_lm, load_tokenizer
 from icm_rl.runner import run

@@ -3,9 +3,12 @@
 import random
 from collections.abc import Sequence
 from itertools import product
+from typing import Literal
 
 from icm_rl.icm.objective import Arrangement, Labels, LogOdds, Score, Scorer
 from icm_rl.tasks import Example, Label, Task, group_members
+
+FixOptions = Literal["all", "one_change"]
 
 
 def consistency_fix(
@@ -15,10 +18,11 @@ def consistency_fix(
     rng: random.Random,
     max_rounds: int = 10,
     group: str | None = None,
+    options: FixOptions = "all",
 ) -> tuple[dict[str, Label], Score]:
     """Resolves inconsistent pairs one after the other by the consistent option of highest U.
 
-    Each round samples one inconsistent pair, scores the labeled set under every consistent pair of
+    Each round samples one inconsistent pair, scores the labeled set under the consistent pairs of
     labels for it, and keeps the best where it does not lower U. A pair for which every option
     lowers U, or for which there is none, is not tried again until other labels change.
 
@@ -29,6 +33,9 @@ def consistency_fix(
         rng: Samples the pair.
         max_rounds: M of Algorithm 2.
         group: The one whose pairs are resolved; by default all are.
+        options: Which labels a pair is tried with: ``all`` that are consistent, or ``one_change``,
+            those that differ from its own in one of the two: two answers that cannot both be True
+            are then never both made False at once.
 
     Returns:
         The fixed labels and their score.
@@ -40,15 +47,16 @@ def consistency_fix(
         if not pairs:
             break
         a, b = rng.choice(pairs)
-        options = [
+        tried = [
             {**fixed, a.id: label_a, b.id: label_b}
             for label_a, label_b in product(scorer.task.verbalizers, repeat=2)
             if scorer.task.consistent(a, label_a, b, label_b)
+            and (options == "all" or (label_a == fixed[a.id]) != (label_b == fixed[b.id]))
         ]
-        *scores, current = scorer.scores([*options, fixed], arrangement)
-        best = max(range(len(options)), key=lambda k: scores[k].utility, default=None)
+        *scores, current = scorer.scores([*tried, fixed], arrangement)
+        best = max(range(len(tried)), key=lambda k: scores[k].utility, default=None)
         if best is not None and scores[best].utility >= current.utility:
-            fixed, refused = options[best], set()
+            fixed, refused = tried[best], set()
         else:
             refused.add((a, b))
     return fixed, scorer.score(fixed, arrangement)

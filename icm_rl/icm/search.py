@@ -5,66 +5,15 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge, Gt
+from typing import Any
 
 from icm_rl.icm.consistency import consistency_fix, consistency_fix_maxprob
+from icm_rl.icm.hyperparameters import SearchConfig, temperature, total_iterations
 from icm_rl.icm.objective import Arrangement, Labels, LogOdds, Score, Scorer
 from icm_rl.tasks import Example, Label
 
-TemperatureSchedule = Literal["paper", "log"]
-InitialLabels = Literal["random", "golden", "wrong"]
-
 GROUP_WEIGHT = 100.0
 """How much likelier an example is sampled whose group is labeled in part (the authors' code)."""
-
-
-@dataclass
-class SearchConfig:
-    """The search's hyperparameters, with the paper's names and values (Appendix D.1)."""
-
-    initial_examples: Annotated[int, Ge(1)] = field(
-        default=8,
-        metadata={"help": "K, the examples that get labels at the start; with --sweeps all do."},
-    )
-    initial_labels: InitialLabels = field(
-        default="random",
-        metadata={
-            "help": "Which labels the search begins with: 'random', or the paper's ablations "
-            "'golden' and 'wrong'."
-        },
-    )
-    initial_temperature: Annotated[float, Gt(0)] = field(
-        default=10.0, metadata={"help": "T_0 of the annealing."}
-    )
-    final_temperature: Annotated[float, Gt(0)] = field(
-        default=0.01, metadata={"help": "T_min of the annealing."}
-    )
-    cooling_rate: Annotated[float, Ge(0)] = field(
-        default=0.99, metadata={"help": "Beta of the annealing."}
-    )
-    temperature_schedule: TemperatureSchedule = field(
-        default="paper",
-        metadata={"help": "'paper': by iteration, or 'log': by accepted changes (authors' code)."},
-    )
-    max_fix_rounds: Annotated[int, Ge(0)] = field(
-        default=10, metadata={"help": "M, the most rounds of one consistency fix."}
-    )
-    iterations_per_example: Annotated[float, Gt(0)] = field(
-        default=3.0, metadata={"help": "Iterations of the search, per example of a pool."}
-    )
-    sweeps: Annotated[int, Ge(0)] = field(
-        default=0,
-        metadata={
-            "help": "Before Algorithm 1: label all examples at random, not K, and so often all of "
-            "them again at once, each by all others in a new order; go on from the highest U."
-        },
-    )
-    try_reverse: bool = field(
-        default=False,
-        metadata={"help": "At a search's end, take the opposite of all labels if its U is higher."},
-    )
 
 
 @dataclass
@@ -117,23 +66,6 @@ class SearchState:
             labels, order, score = values["swept"]
             parts["swept"] = labels, arrangement(order), Score(**score)
         return cls(**{**values, **parts})
-
-
-def temperature(config: SearchConfig, iteration: int, accepted: int) -> float:
-    """T at iteration n ≥ 1.
-
-    ``paper`` is max(T_min, T_0 / (1 + β·ln n)); ``log``, of the authors' code, is
-    T_0 / (1 + 2·ln(1 + m)) with m the accepted changes so far.
-    """
-    if config.temperature_schedule == "log":
-        return config.initial_temperature / (1 + 2 * math.log(1 + accepted))
-    cooled = config.initial_temperature / (1 + config.cooling_rate * math.log(iteration))
-    return max(config.final_temperature, cooled)
-
-
-def total_iterations(config: SearchConfig, examples: int) -> int:
-    """How many iterations a pool of so many examples takes, sweeps included."""
-    return config.sweeps + math.ceil(config.iterations_per_example * examples)
 
 
 def search(
@@ -222,7 +154,7 @@ def _initial(
         fixed = _most_likely(scorer, sure)
         score = scorer.score(fixed, arrangement)
     else:
-        fixed, score = consistency_fix(scorer, drawn, arrangement, rng, config.max_fix_rounds)
+        fixed, score = _fixed(scorer, config, rng, drawn, arrangement)
     record = _record(0, config.initial_temperature, None, True, {}, fixed, score)
     rng_state = list(rng.getstate())
     return SearchState(fixed, arrangement, score, [record], rng_state, scorer.remembered)
@@ -247,13 +179,11 @@ def _iterate(
     if drawn != state.labels or (changing and group not in state.refused):
         mates = [e.id for e in scorer.groups[group] if e.id in {example.id, *changing}]
         arrangement = state.arrangement.moved_last(mates)
-        proposed, score = consistency_fix(
-            scorer, drawn, arrangement, rng, config.max_fix_rounds, group
-        )
+        proposed, score = _fixed(scorer, config, rng, drawn, arrangement, group)
         others = [a.group for a, _ in scorer.inconsistent_pairs(proposed) if a.group != group]
         if others and drawn != state.labels:
             proposed, score = consistency_fix(
-                scorer, proposed, arrangement, rng, 1, rng.choice(others)
+                scorer, proposed, arrangement, rng, 1, rng.choice(others), config.fix_options
             )
         if proposed == state.labels:
             state.refused.append(group)
@@ -273,6 +203,20 @@ def _iterate(
     proposal = {"id": example.id, "label": label}
     state.history.append(
         _record(iteration, now, proposal, accepted, before, state.labels, state.score)
+    )
+
+
+def _fixed(
+    scorer: Scorer,
+    config: SearchConfig,
+    rng: random.Random,
+    labels: Labels,
+    arrangement: Arrangement,
+    group: str | None = None,
+) -> tuple[dict[str, Label], Score]:
+    """Algorithm 2 as the search is configured."""
+    return consistency_fix(
+        scorer, labels, arrangement, rng, config.max_fix_rounds, group, config.fix_options
     )
 
 
@@ -392,6 +336,4 @@ def _fix_the_rest(
     groups = dict.fromkeys(a.group for a, _ in scorer.inconsistent_pairs(state.labels))
     for group in groups:
         arrangement = arrangement.moved_last(e.id for e in scorer.groups[group])
-        state.labels, _ = consistency_fix(
-            scorer, state.labels, arrangement, rng, config.max_fix_rounds, group
-        )
+        state.labels, _ = _fixed(scorer, config, rng, state.labels, arrangement, group)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from icm_rl.engines import LocalEngine
+from icm_rl.icm.hyperparameters import SearchConfig, total_iterations
 from icm_rl.icm.methods.base import Job
 from icm_rl.icm.methods.zero_shot import ZeroShot
 from icm_rl.icm.objective import Scorer, all_log_odds, label_means
 from icm_rl.icm.prompting import zero_shot_log_probs
-from icm_rl.icm.search import SearchConfig, SearchState, search, total_iterations
+from icm_rl.icm.search import SearchState, search
 from icm_rl.models import load_causal_lm, load_tokenizer
 from icm_rl.tasks import TASKS, Example, configured
 from tests.icm.test_objective import colors  # noqa: F401

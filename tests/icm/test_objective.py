@@ -9,8 +9,9 @@ import torch
 
 from icm_rl.engines import LocalEngine
 from icm_rl.icm.consistency import consistency_fix
+from icm_rl.icm.hyperparameters import SearchConfig, temperature
 from icm_rl.icm.objective import Arrangement, Scorer, leave_one_out
-from icm_rl.icm.search import SearchConfig, SearchState, search, temperature
+from icm_rl.icm.search import SearchState, search
 from icm_rl.tasks import TASKS, Example, configured
 
 
@@ -255,6 +256,26 @@ def test_consistency_fix_takes_the_best_consistent_option(scorer, preferences):
     assert fixed == options[utilities.index(max(utilities))]
     assert score.utility == max(utilities)
     assert broken[a] is broken[b] is True
+
+
+def test_a_fix_that_changes_one_label_leaves_one_of_two_answers_true(data, engine):
+    facts = TASKS["truthfulqa"].load(data / "facts_train.jsonl", 4)
+    scorer = Scorer(facts.examples, TASKS["truthfulqa"], engine)
+    a, b = next(
+        (a, b) for a, b in combinations(facts.examples, 2) if a.group == b.group and a.key != b.key
+    )
+    labels = {e.id: e in (a, b) for e in facts.examples}
+    order = scorer.arranged(labels)
+    options = [{**labels, a.id: one, b.id: not one} for one in (True, False)]
+    neither = {**labels, a.id: False, b.id: False}
+    utilities = [scorer.score(option, order).utility for option in (*options, neither)]
+    assert max(utilities) == utilities[-1]
+
+    def fixed(**settings):
+        return consistency_fix(scorer, labels, order, random.Random(0), **settings)[0]
+
+    assert fixed() == neither
+    assert fixed(options="one_change") == options[utilities.index(max(utilities[:2]))]
 
 
 def test_temperatures_by_hand():

@@ -18,9 +18,10 @@ from icm_rl.engines import Engine, LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
+from icm_rl.icm.hyperparameters import SearchConfig, total_iterations
 from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Need
 from icm_rl.icm.objective import ContextOrder, Objective, Scorer
-from icm_rl.icm.search import SearchConfig, SearchState, search, total_iterations
+from icm_rl.icm.search import SearchState, search
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example
 
