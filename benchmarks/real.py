@@ -38,12 +38,16 @@ from icm_rl.shipped import script, shipped
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task's file, its own flags, the config of its settings, and those that differ from it."""
+    """A task's file, its own flags, the config of its settings, and those that differ from it.
+
+    ``restarts`` are the searches of a pool by sweeps: on long texts two take hours.
+    """
 
     file: str
     flags: tuple[str, ...] = ()
     config: str = "smollm2/reviews"
     changed: Mapping[str, Any] = field(default_factory=dict)
+    restarts: int = 2
 
 
 _PAIRED = ("--relation", "asymmetric", "--group_column", "group")
@@ -51,10 +55,16 @@ _LONG = {"pool_size": 16}
 TASKS = {
     "reviews": TaskRun("reviews.jsonl"),
     "reviews_pairs": TaskRun("reviews.jsonl", _PAIRED),
-    "rt_polarity_pairs": TaskRun("rt_polarity.jsonl", (*_PAIRED, "--limit", "96")),
-    "truthfulqa": TaskRun("icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16")),
-    "alpaca": TaskRun("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_LONG),
-    "gsm8k": TaskRun("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_LONG),
+    "rt_polarity_pairs": TaskRun("rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), restarts=1),
+    "truthfulqa": TaskRun(
+        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16"), restarts=1
+    ),
+    "alpaca": TaskRun(
+        "icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_LONG, restarts=1
+    ),
+    "gsm8k": TaskRun(
+        "icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_LONG, restarts=1
+    ),
     "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts"),
     "solutions": TaskRun("solutions_train.jsonl", ("--limit", "16"), "miniature/solutions"),
     "preferences": TaskRun("preferences_train.jsonl", ("--limit", "48"), "miniature/icm"),
@@ -62,7 +72,7 @@ TASKS = {
 """The last three are the miniature's."""
 
 _ONCE = ("--sweeps", "0", "--iterations_per_example", "3", "--restarts", "1")
-_SWEEPS = ("--sweeps", "6", "--iterations_per_example", "1", "--restarts", "2")
+_SWEEPS = ("--sweeps", "6", "--iterations_per_example", "1")
 WAYS: dict[str, tuple[str, ...]] = {
     "centered": ("--objective", "centered", *_SWEEPS),
     "mean_log_odds": ("--objective", "mean_log_odds", *_SWEEPS),
@@ -168,6 +178,7 @@ def _settings(task: str, way: str) -> list[str]:
     """
     path = shipped(f"recipes/configs/{TASKS[task].config}.yaml")
     settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) | TASKS[task].changed
+    settings |= {"restarts": TASKS[task].restarts}
     known = [field.name for field in fields(IcmConfig)]
     if way != "random_few_shot":
         known += settings_of(METHODS["search"])
