@@ -19,6 +19,7 @@ def consistency_fix(
     max_rounds: int = 10,
     group: str | None = None,
     options: FixOptions = "all",
+    at_any_cost: bool = False,
 ) -> tuple[dict[str, Label], Score]:
     """Resolves inconsistent pairs one after the other by the consistent option of highest U.
 
@@ -36,6 +37,7 @@ def consistency_fix(
         options: Which labels a pair is tried with: ``all`` that are consistent, or ``one_change``,
             those that differ from its own in one of the two: two answers that cannot both be True
             are then never both made False at once.
+        at_any_cost: Whether the first pair gets the best of its options even where that lowers U.
 
     Returns:
         The fixed labels and their score.
@@ -55,8 +57,8 @@ def consistency_fix(
         ]
         *scores, current = scorer.scores([*tried, fixed], arrangement)
         best = max(range(len(tried)), key=lambda k: scores[k].utility, default=None)
-        if best is not None and scores[best].utility >= current.utility:
-            fixed, refused = tried[best], set()
+        if best is not None and (at_any_cost or scores[best].utility >= current.utility):
+            fixed, refused, at_any_cost = tried[best], set(), False
         else:
             refused.add((a, b))
     return fixed, scorer.score(fixed, arrangement)

@@ -50,6 +50,13 @@ class SearchConfig:
             "those that change one of the two, 'one_change' (what the authors' code tries)."
         },
     )
+    fix_at_any_cost: bool = field(
+        default=False,
+        metadata={
+            "help": "Resolve what a proposal contradicts even where that lowers U, and let the "
+            "temperature decide on both at once (the authors' code)."
+        },
+    )
     iterations_per_example: Annotated[float, Gt(0)] = field(
         default=3.0, metadata={"help": "Iterations of the search, per example of a pool."}
     )

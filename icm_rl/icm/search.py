@@ -179,7 +179,9 @@ def _iterate(
     if drawn != state.labels or (changing and group not in state.refused):
         mates = [e.id for e in scorer.groups[group] if e.id in {example.id, *changing}]
         arrangement = state.arrangement.moved_last(mates)
-        proposed, score = _fixed(scorer, config, rng, drawn, arrangement, group)
+        proposed, score = _fixed(
+            scorer, config, rng, drawn, arrangement, group, config.fix_at_any_cost
+        )
         others = [a.group for a, _ in scorer.inconsistent_pairs(proposed) if a.group != group]
         if others and drawn != state.labels:
             proposed, score = consistency_fix(
@@ -213,11 +215,11 @@ def _fixed(
     labels: Labels,
     arrangement: Arrangement,
     group: str | None = None,
+    at_any_cost: bool = False,
 ) -> tuple[dict[str, Label], Score]:
     """Algorithm 2 as the search is configured."""
-    return consistency_fix(
-        scorer, labels, arrangement, rng, config.max_fix_rounds, group, config.fix_options
-    )
+    rounds, options = config.max_fix_rounds, config.fix_options
+    return consistency_fix(scorer, labels, arrangement, rng, rounds, group, options, at_any_cost)
 
 
 def _most_likely(scorer: Scorer, odds: LogOdds, given: Labels | None = None) -> dict[str, Label]:

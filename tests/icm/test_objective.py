@@ -278,6 +278,25 @@ def test_a_fix_that_changes_one_label_leaves_one_of_two_answers_true(data, engin
     assert fixed(options="one_change") == options[utilities.index(max(utilities[:2]))]
 
 
+def test_a_fix_at_any_cost_resolves_one_pair_and_others_at_a_gain_only(scorer):
+    labels = dict.fromkeys(scorer.examples, True)
+    order = scorer.arranged(labels)
+    a, b = next(iter(scorer.groups.values()))
+    options = [{**labels, a.id: one, b.id: not one} for one in (True, False)]
+    *costs, current = (score.utility for score in scorer.scores([*options, labels], order))
+    assert max(costs) < current
+
+    def fixed(group: str | None, **settings):
+        return consistency_fix(scorer, labels, order, random.Random(0), 10, group, **settings)
+
+    assert fixed(a.group)[0] == labels
+    found, score = fixed(a.group, at_any_cost=True)
+    assert found == options[costs.index(max(costs))]
+    assert score.utility == max(costs)
+    wherever, _ = fixed(None, at_any_cost=True)
+    assert len(scorer.inconsistent_pairs(wherever)) == len(scorer.groups) - 1
+
+
 def test_temperatures_by_hand():
     config = SearchConfig()
     assert temperature(config, 1, 0) == 10
