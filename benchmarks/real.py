@@ -38,36 +38,34 @@ from icm_rl.shipped import script, shipped
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task's file, its own flags, the config of its settings, and those that differ from it.
-
-    ``restarts`` are the searches of a pool by sweeps: on long texts two take hours.
-    """
+    """A task's file, its own flags, the config of its settings, and those that differ from it."""
 
     file: str
     flags: tuple[str, ...] = ()
     config: str = "smollm2/reviews"
     changed: Mapping[str, Any] = field(default_factory=dict)
-    restarts: int = 2
 
 
 _PAIRED = ("--relation", "asymmetric", "--group_column", "group")
-_LONG = {"pool_size": 16}
+# two searches of each pool take hours where pools are many or texts long
+_MANY, _LONG = {"restarts": 1}, {"restarts": 1, "pool_size": 16}
+_MINIATURE = {"restarts": 2}
 TASKS = {
     "reviews": TaskRun("reviews.jsonl"),
     "reviews_pairs": TaskRun("reviews.jsonl", _PAIRED),
-    "rt_polarity_pairs": TaskRun("rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), restarts=1),
+    "rt_polarity_pairs": TaskRun("rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), changed=_MANY),
     "truthfulqa": TaskRun(
-        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16"), restarts=1
+        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16"), changed=_MANY
     ),
-    "alpaca": TaskRun(
-        "icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_LONG, restarts=1
+    "alpaca": TaskRun("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_LONG),
+    "gsm8k": TaskRun("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_LONG),
+    "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts", _MINIATURE),
+    "solutions": TaskRun(
+        "solutions_train.jsonl", ("--limit", "16"), "miniature/solutions", _MINIATURE
     ),
-    "gsm8k": TaskRun(
-        "icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_LONG, restarts=1
+    "preferences": TaskRun(
+        "preferences_train.jsonl", ("--limit", "48"), "miniature/icm", _MINIATURE
     ),
-    "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts"),
-    "solutions": TaskRun("solutions_train.jsonl", ("--limit", "16"), "miniature/solutions"),
-    "preferences": TaskRun("preferences_train.jsonl", ("--limit", "48"), "miniature/icm"),
 }
 """The last three are the miniature's."""
 
@@ -178,7 +176,6 @@ def _settings(task: str, way: str) -> list[str]:
     """
     path = shipped(f"recipes/configs/{TASKS[task].config}.yaml")
     settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) | TASKS[task].changed
-    settings |= {"restarts": TASKS[task].restarts}
     known = [field.name for field in fields(IcmConfig)]
     if way != "random_few_shot":
         known += settings_of(METHODS["search"])

@@ -297,6 +297,27 @@ def test_a_fix_at_any_cost_resolves_one_pair_and_others_at_a_gain_only(scorer):
     assert len(scorer.inconsistent_pairs(wherever)) == len(scorer.groups) - 1
 
 
+class Agreeing(LocalEngine):
+    """The miniature, were it to call everything True."""
+
+    def label_log_probs(self, requests):
+        return [(math.log(0.9), math.log(0.1)) for _ in requests]
+
+
+@pytest.mark.parametrize("at_any_cost", [False, True])
+def test_a_search_that_fixes_at_any_cost_keeps_its_labels_consistent(
+    preferences, model, tokenizer, at_any_cost
+):
+    engine = Agreeing(model, tokenizer, [" True", " False"])
+    scorer = Scorer(preferences.examples[:12], TASKS["preferences"], engine)
+    config = SearchConfig(12, "golden", fix_at_any_cost=at_any_cost)
+    seen = []
+    search(scorer, config, random.Random(0), None, seen.append, preferences.gold)
+    contradictions = [record["inconsistencies"] for record in seen[-1].history]
+    assert contradictions[0] == 0
+    assert (max(contradictions) == 0) == at_any_cost
+
+
 def test_temperatures_by_hand():
     config = SearchConfig()
     assert temperature(config, 1, 0) == 10
