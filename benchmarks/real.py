@@ -47,18 +47,29 @@ class TaskRun:
 
 
 _PAIRED = ("--relation", "asymmetric", "--group_column", "group")
-# two searches of each pool take hours where pools are many or texts long
-_MANY, _LONG = {"restarts": 1}, {"restarts": 1, "pool_size": 16}
 _MINIATURE = {"restarts": 2}
+
+
+def _pools(size: int) -> dict[str, int]:
+    """Pools of that size, searched once: all in one pool, or twice, take hours."""
+    return {"pool_size": size, "restarts": 1}
+
+
 TASKS = {
     "reviews": TaskRun("reviews.jsonl"),
     "reviews_pairs": TaskRun("reviews.jsonl", _PAIRED),
-    "rt_polarity_pairs": TaskRun("rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), changed=_MANY),
-    "truthfulqa": TaskRun(
-        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16"), changed=_MANY
+    "rt_polarity_pairs": TaskRun(
+        "rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), changed=_pools(48)
     ),
-    "alpaca": TaskRun("icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_LONG),
-    "gsm8k": TaskRun("icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_LONG),
+    "truthfulqa": TaskRun(
+        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16"), changed=_pools(32)
+    ),
+    "alpaca": TaskRun(
+        "icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_pools(16)
+    ),
+    "gsm8k": TaskRun(
+        "icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_pools(16)
+    ),
     "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts", _MINIATURE),
     "solutions": TaskRun(
         "solutions_train.jsonl", ("--limit", "16"), "miniature/solutions", _MINIATURE
