@@ -14,10 +14,10 @@ from pathlib import Path
 from evaluate import load as load_metric
 
 from icm_rl.files import open_stage, write_json, write_jsonl
+from icm_rl.generation.answers import answer_prompts
 from icm_rl.miniature.world import World
 from icm_rl.models import process_state
 from icm_rl.reward.scorer import RewardScorer
-from icm_rl.rewardbench.answers import answer_prompts
 from icm_rl.rewardbench.benchmark import load_benchmark
 from icm_rl.rewardbench.policy import (
     PolicyEvaluationConfig,

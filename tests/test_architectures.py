@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.engines.states import GO_ON, state_tokens
+from icm_rl.generation.rollout import generate, sampling_noise
 from icm_rl.models import CONTEXT_WITHOUT_LIMIT, attends_only
 from icm_rl.reward.scorer import RewardScorer, conversation
-from icm_rl.rl.rollout import generate, sampling_noise
 from tests.architectures import ARCHITECTURES, tiny
 
 PIECES = [f"The {word} is {color}.\n" for word in ("zeb", "lake") for color in ("red", "blue")]

@@ -7,10 +7,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import selective_log_softmax
 
+from icm_rl.batching import Group, can_share_prefixes, common_prefix, forward_groups
 from icm_rl.errors import InputError
 from icm_rl.models import default_device, load_causal_lm, load_tokenizer
-from icm_rl.reward.batching import Group, can_share_prefixes, common_prefix, forward_groups
-from icm_rl.reward.scorer import Messages
+from icm_rl.tasks.base import Messages
 
 
 class ImplicitRewardScorer:

@@ -12,11 +12,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from icm_rl.batching import Group, can_share_prefixes, common_prefix, forward_groups
 from icm_rl.errors import InputError, first_line
 from icm_rl.models import default_device, load_tokenizer, resolve
-from icm_rl.reward.batching import Group, can_share_prefixes, common_prefix, forward_groups
-
-Messages = list[dict[str, str]]
+from icm_rl.tasks.base import Messages
 
 
 def load_reward_model(

@@ -12,7 +12,7 @@ from typing import Any
 
 from icm_rl.data import Row, Source
 from icm_rl.errors import InputError
-from icm_rl.reward.scorer import Messages
+from icm_rl.tasks.base import Messages
 
 PRIOR_SETS = "Prior Sets"
 TIES = "Ties"

@@ -19,8 +19,8 @@ from scipy.stats import spearmanr
 
 from icm_rl.data import read_rows
 from icm_rl.errors import InputError
+from icm_rl.generation.answers import AnswersConfig
 from icm_rl.reward.scorer import RewardScorer, conversation
-from icm_rl.rewardbench.answers import AnswersConfig
 from icm_rl.rewardbench.benchmark import Benchmark
 from icm_rl.rewardbench.scoring import mean_interval
 from icm_rl.rules import Rule

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt
 
 from icm_rl.errors import InputError
-from icm_rl.reward.scorer import Messages
-from icm_rl.rewardbench.answers import AnswersConfig, answer_prompts
+from icm_rl.generation.answers import AnswersConfig, answer_prompts
 from icm_rl.rl.prompts import Prompt
 from icm_rl.settings import EXECUTION, FUNCTION, INPUT, require_given
+from icm_rl.tasks.base import Messages
 
 
 @dataclass

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from icm_rl.generation.rollout import Rollout
 from icm_rl.rl.prompts import Prompt
-from icm_rl.rl.rollout import Rollout
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from transformers.integrations.deepspeed import (
 from trl import ModelConfig, get_peft_config, get_quantization_config
 from trl.models.utils import prepare_deepspeed, prepare_fsdp
 
+from icm_rl.batching import positions
 from icm_rl.errors import InputError, first_line
+from icm_rl.generation.rollout import log_probs_and_entropies, read_responses
 from icm_rl.models import load_causal_lm, load_tokenizer, resolve
-from icm_rl.reward.batching import positions
 from icm_rl.rl.config import PPOConfig
-from icm_rl.rl.rollout import log_probs_and_entropies, read_responses
 
 _HEADS = ("score", "classifier")
 

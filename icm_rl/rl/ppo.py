@@ -22,6 +22,13 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import disable_dropout_in_model
 
 from icm_rl.files import append_jsonl
+from icm_rl.generation.rollout import (
+    Rollout,
+    generate,
+    log_probs_and_entropies,
+    read_responses,
+    sampling_noise,
+)
 from icm_rl.progress import Progress
 from icm_rl.rl.arithmetic import (
     RunningMoments,
@@ -38,13 +45,6 @@ from icm_rl.rl.learning import mini_batches, token_losses
 from icm_rl.rl.models import PolicyWithValue, prepare_reference
 from icm_rl.rl.prompts import Prompt, prompt_indices
 from icm_rl.rl.rewards import weighted_sum
-from icm_rl.rl.rollout import (
-    Rollout,
-    generate,
-    log_probs_and_entropies,
-    read_responses,
-    sampling_noise,
-)
 from icm_rl.rl.vllm import VLLMRollouts
 
 _HELD_OUT = 2**40

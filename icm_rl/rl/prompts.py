@@ -10,10 +10,10 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from icm_rl.data import Source
 from icm_rl.errors import InputError
+from icm_rl.generation.rollout import encode_prompts
 from icm_rl.models import context_length
-from icm_rl.reward.scorer import Messages
-from icm_rl.rl.rollout import encode_prompts
 from icm_rl.shipped import shipped
+from icm_rl.tasks.base import Messages
 
 
 @dataclass(frozen=True)

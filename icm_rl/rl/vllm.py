@@ -9,9 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.generation.vllm_generation import VLLMGeneration
 
 from icm_rl.errors import InputError
-from icm_rl.reward.scorer import Messages
+from icm_rl.generation.rollout import Rollout, as_rollout, encode_prompts, end_tokens
 from icm_rl.rl.config import PPOConfig
-from icm_rl.rl.rollout import Rollout, as_rollout, encode_prompts, end_tokens
+from icm_rl.tasks.base import Messages
 
 
 class VLLMRollouts:

@@ -16,11 +16,11 @@ from datasets import load_dataset
 
 from icm_rl.engines.server import ServerConfig, ServerEngine
 from icm_rl.errors import InputError
+from icm_rl.generation.answers import AnswersConfig, answer_prompts
 from icm_rl.icm.hyperparameters import SearchConfig
 from icm_rl.icm.objective import Scorer
 from icm_rl.icm.search import search
 from icm_rl.models import resolve
-from icm_rl.rewardbench.answers import AnswersConfig, answer_prompts
 from icm_rl.tasks import TASKS
 from tests.conftest import ROOT, kill_when, rows, run, start, wait_until
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from icm_rl.generation.answers import AnswersConfig, answer_prompts
 from icm_rl.models import load_causal_lm, load_tokenizer
-from icm_rl.rewardbench.answers import AnswersConfig, answer_prompts
 
 PROMPTS = [[{"role": "user", "content": f"What is {k} + 3?"}] for k in (2, 4, 2)]
 
@@ -21,7 +21,7 @@ def lines(folder):
 def test_a_second_run_generates_nothing(tmp_path, monkeypatch, temperature):
     first = answer_prompts("miniature", PROMPTS, config(tmp_path, temperature=temperature))
     assert len(lines(tmp_path)) == (3 if temperature else 2)  # a prompt may be answered anew
-    monkeypatch.setattr("icm_rl.rewardbench.answers.LocalPolicy", None)  # none can be made
+    monkeypatch.setattr("icm_rl.generation.answers.LocalPolicy", None)  # none can be made
     again = answer_prompts("miniature", PROMPTS[::-1], config(tmp_path, temperature=temperature))
     assert sorted(again) == sorted(first)
 

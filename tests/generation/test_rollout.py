@@ -3,15 +3,15 @@ import torch
 from torch.distributed import HashStore
 from transformers import GenerationConfig
 
-from icm_rl.rl.models import PolicyWithValue
-from icm_rl.rl.prompts import prompt_indices
-from icm_rl.rl.rollout import (
+from icm_rl.generation.rollout import (
     InverseTransformSampling,
     generate,
     log_probs_and_entropies,
     read_responses,
     sampling_noise,
 )
+from icm_rl.rl.models import PolicyWithValue
+from icm_rl.rl.prompts import prompt_indices
 
 PROMPTS = [
     [{"role": "user", "content": text}]

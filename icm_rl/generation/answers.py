@@ -17,11 +17,11 @@ from annotated_types import Ge, Gt
 
 from icm_rl.errors import InputError
 from icm_rl.files import append_jsonl, fingerprint, read_appended, write_json
+from icm_rl.generation.rollout import generate, sampling_noise
 from icm_rl.models import default_device, load_causal_lm, load_tokenizer, resolve
 from icm_rl.progress import Progress
-from icm_rl.reward.scorer import Messages
-from icm_rl.rl.rollout import generate, sampling_noise
 from icm_rl.settings import EXECUTION
+from icm_rl.tasks.base import Messages
 
 
 @dataclass

@@ -22,9 +22,9 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from trl.trainer.utils import selective_log_softmax_and_entropy
 
+from icm_rl.batching import positions
 from icm_rl.models import attends_only
-from icm_rl.reward.batching import positions
-from icm_rl.reward.scorer import Messages
+from icm_rl.tasks.base import Messages
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Answers sampled from a causal language model, here or on a server."""
