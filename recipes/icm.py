@@ -78,7 +78,7 @@ def label(config: IcmConfig, method: Method) -> None:
         print(left_out_line(str(config.source), data.left_out.values()), file=sys.stderr)
     engine = load_engine(config.model, list(task.verbalizers.values()), config)
     job = prepared(data, engine, config, method)
-    read = inputs(config) | {"data": str(config.source)}
+    read = inputs(config, method) | {"data": str(config.source)}
     with accelerator.main_process_first():
         stage = open_stage(config.output_dir, identity(config, method), read)
     if already_complete(stage, accelerator.is_main_process):

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 from icm_rl.icm.consistency import FixOptions
 
 TemperatureSchedule = Literal["paper", "log"]
-InitialLabels = Literal["random", "golden", "wrong"]
+InitialLabels = Literal["random", "golden", "wrong", "zero_shot", "random_few_shot", "bootstrap"]
 
 
 @dataclass
@@ -18,13 +18,17 @@ class SearchConfig:
 
     initial_examples: Annotated[int, Ge(1)] = field(
         default=8,
-        metadata={"help": "K, the examples that get labels at the start; with --sweeps all do."},
+        metadata={
+            "help": "K, the examples that get labels at the start; with --sweeps, or by a method's "
+            "labels, all do."
+        },
     )
     initial_labels: InitialLabels = field(
         default="random",
         metadata={
-            "help": "Which labels the search begins with: 'random', or the paper's ablations "
-            "'golden' and 'wrong'."
+            "help": "Which labels the search begins with: 'random'; the paper's ablations 'golden' "
+            "and 'wrong'; or those that a method gives all examples: 'zero_shot', "
+            "'random_few_shot', 'bootstrap'."
         },
     )
     initial_temperature: Annotated[float, Gt(0)] = field(

@@ -13,6 +13,7 @@ from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.export import push
 from icm_rl.icm.measuring import baseline_metrics, labeling_metrics
 from icm_rl.icm.methods import Job, Method, Need
+from icm_rl.icm.objective import Labels
 from icm_rl.icm.prompting import accuracy
 from icm_rl.icm.writing import write_labels
 from icm_rl.tasks import Dataset
@@ -33,12 +34,9 @@ def prepared(data: Dataset, engine: Engine, config: IcmConfig, method: Method) -
         accuracy=functools.partial(accuracy, gold=data.gold),
     )
     if Need.GOLD in method.needs:
-        if len(data.gold) < len(data.examples):
-            raise InputError(
-                f"--method {method.name}, with these settings, needs a gold label for every "
-                f"example; {len(data.examples) - len(data.gold)} of {len(data.examples)} have none"
-            )
-        job.gold = data.gold
+        job.gold = _complete(data.gold, data, method, "gold")
+    if Need.HUMAN in method.needs:
+        job.human = _complete(data.human, data, method, "human")
     method.check(job)
     return job
 
@@ -67,3 +65,17 @@ def label_dataset(
         print(push(folder / "dataset", config.push_to_hub))
     write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _complete(labels: Labels, data: Dataset, method: Method, kind: str) -> Labels:
+    """The labels, if every example has one.
+
+    Raises:
+        InputError: One has none.
+    """
+    if len(labels) < len(data.examples):
+        raise InputError(
+            f"--method {method.name}, with these settings, needs a {kind} label for every "
+            f"example; {len(data.examples) - len(labels)} of {len(data.examples)} have none"
+        )
+    return labels

@@ -75,6 +75,7 @@ def search(
     state: SearchState | None = None,
     after_iteration: Callable[[SearchState], None] = lambda state: None,
     gold: Labels | None = None,
+    first: Labels | None = None,
 ) -> SearchState:
     """Finds labels for the scorer's pool (Algorithm 1).
 
@@ -96,11 +97,12 @@ def search(
         state: Where an earlier run was stopped; it is continued in place.
         after_iteration: Called with the state after each iteration, to save or to show it.
         gold: Gold labels, for the ablations that begin with them or with others than them.
+        first: Labels of all examples, to begin with instead.
     """
     examples = list(scorer.examples.values())
     if state is None:
         scorer.remember([])
-        state = _initial(scorer, examples, config, rng, gold or {})
+        state = _initial(scorer, examples, config, rng, gold or {}, first)
     else:
         scorer.remember(state.remembered)
         version, internal, gauss = state.rng_state
@@ -128,12 +130,15 @@ def _initial(
     config: SearchConfig,
     rng: random.Random,
     gold: Labels,
+    first: Labels | None,
 ) -> SearchState:
     """K random examples, labeled at random with as many of each label, and made consistent.
 
     Where sweeps follow, all examples are, and the most confident of random log-odds decides on its
-    group: so many contradictions would take too many scores.
+    group: so many contradictions would take too many scores. First labels are taken as they are.
     """
+    if first is not None:
+        return _begun(scorer, config, rng, dict(first))
     count = len(examples) if config.sweeps else min(config.initial_examples, len(examples))
     chosen = rng.sample(examples, count)
     labels = list(scorer.task.verbalizers)
@@ -148,16 +153,23 @@ def _initial(
         values = list(islice(cycle(labels), len(chosen)))
         rng.shuffle(values)
     drawn = {example.id: value for example, value in zip(chosen, values, strict=True)}
-    arrangement = scorer.arranged(drawn)
     if config.sweeps:
         sure = {id: tuple(rng.random() * (label == drawn[id]) for label in labels) for id in drawn}
         fixed = _most_likely(scorer, sure)
-        score = scorer.score(fixed, arrangement)
     else:
-        fixed, score = _fixed(scorer, config, rng, drawn, arrangement)
-    record = _record(0, config.initial_temperature, None, True, {}, fixed, score)
+        fixed, _ = _fixed(scorer, config, rng, drawn, scorer.arranged(drawn))
+    return _begun(scorer, config, rng, fixed)
+
+
+def _begun(
+    scorer: Scorer, config: SearchConfig, rng: random.Random, labels: dict[str, Label]
+) -> SearchState:
+    """The state before the first iteration."""
+    arrangement = scorer.arranged(labels)
+    score = scorer.score(labels, arrangement)
+    record = _record(0, config.initial_temperature, None, True, {}, labels, score)
     rng_state = list(rng.getstate())
-    return SearchState(fixed, arrangement, score, [record], rng_state, scorer.remembered)
+    return SearchState(labels, arrangement, score, [record], rng_state, scorer.remembered)
 
 
 def _iterate(

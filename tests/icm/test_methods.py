@@ -11,6 +11,7 @@ from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.labeling import prepared
 from icm_rl.icm.measuring import baseline_metrics
 from icm_rl.icm.methods import METHODS, Cost, Job, Labeling, Need, load_method
+from icm_rl.icm.methods.bootstrap import Bootstrap
 from icm_rl.icm.methods.random_few_shot import RandomFewShot, random_shots
 from icm_rl.icm.methods.search import Search, _warn
 from icm_rl.icm.methods.zero_shot import ZeroShot
@@ -124,7 +125,12 @@ def test_gold_labels_reach_a_method_only_where_it_says_so(preferences, engine, t
 def test_methods_say_what_they_need():
     needs = {name: method().needs for name, method in METHODS.items()}
     assert needs["search"] == needs["random_few_shot"] == {Need.CONTEXTS}
-    assert needs["folds"] == {Need.TRAINING} and not needs["zero_shot"]
+    assert needs["folds"] == needs["self_training"] == {Need.TRAINING}
+    assert needs["ccs"] == needs["pca"] == needs["random_probe"] == {Need.HIDDEN_STATES}
+    assert needs["golden"] == needs["perturbed"] == {Need.GOLD} and needs["human"] == {Need.HUMAN}
+    assert not needs["zero_shot"] | needs["judge"] | needs["ensemble"]
+    assert METHODS["easy_to_hard"](learn_by="fine_tuning").needs == {Need.TRAINING}
+    assert Search(initial_labels="bootstrap").needs == {Need.CONTEXTS}
     assert Search(iterative=True).needs == {Need.CONTEXTS, Need.TRAINING}
 
 
@@ -171,6 +177,28 @@ def test_labels_that_call_for_a_look_are_told(capsys, finished, said):
 def test_labels_that_the_search_found_are_not_told(capsys):
     _warn([searched("TFTF", 2), searched("TTTF", 4)], 50.0)
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("first", [ZeroShot, RandomFewShot, Bootstrap])
+@pytest.mark.parametrize("sweeps", [0, 1])
+def test_a_search_may_begin_with_a_methods_labels(job, first, sweeps):
+    job.examples = job.examples[:12]
+    settings = {"pool_size": 6, "sweeps": sweeps, "initial_examples": 2}
+    settings["iterations_per_example"] = 0.2
+    method = Search(initial_labels=first.name, **settings)
+    method.check(job)
+    found = method.label(job)
+    alone = first().label(Job(job.examples, TASK, job.engine, 3, job.folder / "alone"))
+    begun: dict = {}
+    for record in found.history:
+        if record["iteration"] == 0:
+            assert record["labeled"] == 6
+            begun |= record["changes"]
+    assert begun == alone.labels
+    plain = Search(**settings).label(Job(job.examples, TASK, job.engine, 3, job.folder / "plain"))
+    searched = found.cost.prompt_tokens - alone.cost.prompt_tokens
+    assert searched > 0 and found.figures["labeled_in_search"] == 1
+    assert plain.history[0]["labeled"] == (6 if sweeps else 2)
 
 
 def test_gold_labels_are_scored_beside_those_found(job, preferences):

@@ -5,13 +5,24 @@ from dataclasses import fields
 from icm_rl.errors import InputError
 from icm_rl.functions import load_function
 from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Method, Need
+from icm_rl.icm.methods.bootstrap import Bootstrap
+from icm_rl.icm.methods.easy_to_hard import EasyToHard
+from icm_rl.icm.methods.ensemble import Ensemble
 from icm_rl.icm.methods.folds import Folds
+from icm_rl.icm.methods.judge import Judge
+from icm_rl.icm.methods.known import Golden, Human, Perturbed
+from icm_rl.icm.methods.probes import CCS, PCA, RandomProbe
 from icm_rl.icm.methods.random_few_shot import RandomFewShot
 from icm_rl.icm.methods.search import Search
+from icm_rl.icm.methods.self_training import SelfTraining
 from icm_rl.icm.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (Search, Folds, ZeroShot, RandomFewShot)
+    method.name: method
+    for method in (
+        *(Search, Folds, ZeroShot, RandomFewShot, Bootstrap, SelfTraining, EasyToHard, Judge),
+        *(CCS, PCA, RandomProbe, Golden, Human, Perturbed, Ensemble),
+    )
 }
 
 __all__ = [

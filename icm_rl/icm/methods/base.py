@@ -23,6 +23,7 @@ class Need(StrEnum):
     TRAINING = "training"
     HIDDEN_STATES = "hidden states"
     GOLD = "gold labels"
+    HUMAN = "human labels"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Job:
         seed: Decides all chance.
         folder: Where a method may keep what it has done, to continue when it was killed.
         gold: Gold labels; empty unless the method says that it needs them.
+        human: Human labels; likewise.
         accuracy: The share of some labels that are the gold ones, to be shown while one waits;
             None where no gold label is known.
     """
@@ -109,6 +111,7 @@ class Job:
     seed: int
     folder: Path
     gold: Labels = field(default_factory=dict)
+    human: Labels = field(default_factory=dict)
     accuracy: Callable[[Labels], float | None] = lambda labels: None
     _pools: dict[int | None, list[list[Example]]] = field(default_factory=dict)
 

@@ -6,8 +6,9 @@ to recover much of the gap between zero-shot and golden many-shot prompting.
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle, islice
 from statistics import fmean
 from typing import Annotated, ClassVar
@@ -55,19 +56,36 @@ class RandomFewShot(ByLogOdds):
         self._count(job)
 
     def label(self, job: Job) -> Labeling:
+        return self.labeled_after(job, partial(random_shots, job), self.name, "answers")
+
+    def labeled_after(
+        self,
+        job: Job,
+        draw_shots: Callable[[Example, int, int, int], Shots],
+        title: str,
+        folder: str,
+    ) -> Labeling:
+        """The labels of all examples, each asked after shots of its own, in several draws.
+
+        Args:
+            job: The data set.
+            draw_shots: Of an example, its group's size, N and the number of a draw, the shots.
+            title: What is shown while one waits.
+            folder: Where in the job's folder the answers are kept.
+        """
         count, sizes = self._count(job), Counter(e.group for e in job.examples)
 
         def ask(examples: Sequence[Example]) -> LogProbs:
             answers = []
             for draw in range(self.draws):
-                shots = [random_shots(job, e, sizes[e.group], count, draw) for e in examples]
+                shots = [draw_shots(e, sizes[e.group], count, draw) for e in examples]
                 answers.append(few_shot_log_probs(examples, shots, job.task, job.engine))
             return {
                 e.id: tuple(map(fmean, zip(*(answer[e.id] for answer in answers), strict=True)))
                 for e in examples
             }
 
-        return answered(job, self.name, ask, self.consistency, self.centered)
+        return answered(job, title, ask, self.consistency, self.centered, folder)
 
     def _count(self, job: Job) -> int:
         """N: the examples of a context.

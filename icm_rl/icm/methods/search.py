@@ -4,7 +4,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -19,13 +19,18 @@ from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
 from icm_rl.icm.hyperparameters import SearchConfig, total_iterations
-from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Need
-from icm_rl.icm.objective import ContextOrder, Objective, Scorer
+from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Method, Need
+from icm_rl.icm.methods.bootstrap import Bootstrap
+from icm_rl.icm.methods.random_few_shot import RandomFewShot
+from icm_rl.icm.methods.zero_shot import ZeroShot
+from icm_rl.icm.objective import ContextOrder, Labels, Objective, Scorer
 from icm_rl.icm.search import SearchState, search
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example
 
 _SECONDS_BETWEEN_SAVES = 0.5
+
+_FIRST = {method.name: method for method in (ZeroShot, RandomFewShot, Bootstrap)}
 
 _SearchJob = tuple[int, int]
 """A pool's number, and which of its searches it is."""
@@ -75,7 +80,7 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
         needs = {Need.CONTEXTS}
         if self.iterative:
             needs.add(Need.TRAINING)
-        if self.initial_labels != "random":
+        if self.initial_labels in ("golden", "wrong"):
             needs.add(Need.GOLD)
         return frozenset(needs)
 
@@ -86,6 +91,17 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
                 f"--try_reverse is for two labels, which have an opposite, not {labels}"
             )
         job.pools(self.pool_size)
+        if self._begins_by is not None:
+            self._begins_by.check(job)
+
+    @property
+    def _begins_by(self) -> Method | None:
+        """The method whose labels the search begins with, with this one's settings."""
+        if self.initial_labels not in _FIRST:
+            return None
+        method = _FIRST[self.initial_labels](consistency=self.consistency)
+        method.objective = "centered" if self.centered else "mean_log_odds"
+        return method
 
     def scorer(self, job: Job, pool: Sequence[Example], engine: Engine) -> Scorer:
         return Scorer(
@@ -93,8 +109,10 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
         )
 
     def label(self, job: Job) -> Labeling:
-        pools = job.pools(self.pool_size)
-        finished = _Searches(self, job, pools).run()
+        pools, first = job.pools(self.pool_size), None
+        if self._begins_by is not None:
+            first = self._begins_by.label(replace(job, folder=job.folder / "initial"))
+        finished = _Searches(self, job, pools, first.labels if first else None).run()
         _warn(finished, self.alpha)
         labels = {id: label for result in finished for id, label in result["labels"].items()}
         log_odds = {id: value for result in finished for id, value in result["log_odds"].items()}
@@ -104,6 +122,8 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
             for record in result["history"]
         ]
         cost = sum((Cost(**result["cost"]) for result in finished), Cost())
+        if first is not None:
+            cost += first.cost
         if self.iterative:
             for number in range(1, len(pools)):
                 shown = [example for pool in pools[:number] for example in pool]
@@ -126,8 +146,14 @@ class _Searches:
     processes changes nothing. A search that was killed goes on where it was saved.
     """
 
-    def __init__(self, method: Search, job: Job, pools: Sequence[Sequence[Example]]):
-        self.method, self.job, self.pools = method, job, pools
+    def __init__(
+        self,
+        method: Search,
+        job: Job,
+        pools: Sequence[Sequence[Example]],
+        first: Labels | None,
+    ):
+        self.method, self.job, self.pools, self.first = method, job, pools, first
         self.folder, self.processes = job.folder / "pools", PartialState()
         jobs = list(product(range(len(pools)), range(method.restarts)))
         self.own = jobs[self.processes.process_index :: self.processes.num_processes]
@@ -214,7 +240,9 @@ class _Searches:
                 write_json(saved, {"cost": now.to_json(), "state": state.to_json()})
 
         rng = random.Random(f"search {self.job.seed} {pool} {restart}")
-        state = search(scorer, self.method, rng, state, after_iteration, self.job.gold)
+        first = None if self.first is None else {id: self.first[id] for id in scorer.examples}
+        gold = self.job.gold
+        state = search(scorer, self.method, rng, state, after_iteration, gold, first)
         return {
             "labels": state.labels,
             "log_odds": scorer.log_odds(state.labels, state.score),
