@@ -8,6 +8,7 @@ from pathlib import Path
 PROGRAMS = {
     "responses": ("recipes.responses", "sample responses to prompts, to be labeled"),
     "icm": ("recipes.icm", "stage 1: label a data set with a base model"),
+    "experiment": ("recipes.experiment", "compare ways to label"),
     "reward": ("recipes.reward", "stage 2: train a reward model on preferences"),
     "ppo": ("recipes.ppo", "stage 3: train a policy with PPO"),
     "grpo": ("recipes.grpo", "stage 3: train a policy with GRPO"),

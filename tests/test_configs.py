@@ -8,6 +8,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from trl import GRPOConfig, ModelConfig, RewardConfig, get_peft_config
 
 from icm_rl.errors import InputError
+from icm_rl.experiment.config import ExperimentConfig, method_flags
 from icm_rl.icm.config import IcmConfig, parse_icm
 from icm_rl.pipeline import PipelineConfig, stage_commands
 from icm_rl.reward.training import RewardArguments
@@ -34,6 +35,7 @@ def parsed(path: Path):
         lambda: parse([PolicyEvaluationConfig], args),
         lambda: parse([ResponsesConfig], args),
         lambda: parse([PipelineConfig], args),
+        lambda: parse([ExperimentConfig], args),
         lambda: parse_with_trainer(RewardArguments, RewardConfig, args),
         lambda: parse_with_trainer(RewardsConfig, GRPOConfig, args),
     ):
@@ -67,6 +69,11 @@ def test_config_parses_and_builds(path):
             assert Path(stage.script).exists()
             if "--config" in stage.flags:
                 assert Path(stage.flags[stage.flags.index("--config") + 1]).exists()
+    elif isinstance(first, ExperimentConfig):
+        for task in first.tasks.values():
+            assert task["test_data"]
+            for method in first.methods.values():
+                parse_icm(method_flags(task, method))
     elif isinstance(first, RewardArguments):
         training, model = rest
         assert (get_peft_config(model) is not None) == bool(model.use_peft)

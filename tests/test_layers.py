@@ -12,11 +12,11 @@ PACKAGE = ROOT / "icm_rl"
 LAYERS = (
     ("errors", "shipped", "progress", "functions", "rules"),
     ("gguf",),
-    ("files", "models", "data"),
+    ("files", "models", "data", "batching"),
     ("cards", "settings", "runner"),
     ("trainer",),
     ("tasks",),
-    ("engines",),
+    ("engines", "generation"),
     ("icm",),
     ("reward",),
     ("rl",),
@@ -25,6 +25,7 @@ LAYERS = (
     ("programs",),
     ("pipeline",),
     ("report",),
+    ("experiment",),
     ("cli",),
 )
 ORDER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -1,8 +1,9 @@
 """The page's charts, as Vega-Lite specifications made by Altair; hovering shows the numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import cycle
+from math import ceil, floor, log10
 from typing import Any
 
 import altair as alt
@@ -58,6 +59,97 @@ def bars(title: str, unit: str, values: Mapping[str, float], marked: str) -> Spe
     )
     written = base.mark_text(align="left", dx=4).encode(text=alt.Text("value:Q", format=".1f"))
     return _spec(drawn + written, title, height=26 * len(values))
+
+
+def ranges(title: str, unit: str, values: Bars, marked: Collection[str]) -> Spec:
+    """Points with their 95 % intervals, one a name, from top to bottom.
+
+    Args:
+        title: What is shown.
+        unit: The values' unit.
+        values: By name.
+        marked: The names whose points stand out.
+    """
+    rows = [
+        {"name": name, "value": value, "of": "this" if name in marked else "other"}
+        | ({"low": interval[0], "high": interval[1]} if interval else {})
+        for name, (value, interval) in values.items()
+    ]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)),
+        color=_of_marked(),
+        tooltip=[
+            alt.Tooltip("name:N", title=" "),
+            alt.Tooltip("value:Q", title=unit, format=".2f"),
+            alt.Tooltip("low:Q", title="95 % from", format=".2f"),
+            alt.Tooltip("high:Q", title="to", format=".2f"),
+        ],
+    )
+    scale = alt.Scale(zero=False)
+    drawn = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title=unit, scale=scale), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(
+        x=alt.X("value:Q", scale=scale)
+    )
+    return _spec(drawn + points, title, height=20 * len(values))
+
+
+def frontier(
+    title: str,
+    xlabel: str,
+    unit: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    marked: Collection[str],
+) -> Spec:
+    """What is reached for what is spent: a line a name, which is written at its last point.
+
+    Args:
+        title: What is shown.
+        xlabel: What is spent, above 0 and drawn by its logarithm.
+        unit: What is reached.
+        series: By name, points (spent, reached).
+        marked: The names that stand out.
+    """
+    rows = [
+        {
+            "name": name,
+            "x": x,
+            "y": y,
+            "of": "this" if name in marked else "other",
+            "written": name if number == len(points) else "",
+        }
+        for name, points in series.items()
+        for number, (x, y) in enumerate(points, 1)
+    ]
+    spent = [x for points in series.values() for x, _ in points]
+    least, most = min(spent), max(spent)
+    tens = [10**k for k in range(floor(log10(least)), ceil(log10(most)) + 1)]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X(
+            "x:Q",
+            title=xlabel,
+            scale=alt.Scale(type="log", domain=[least, 4 * most], nice=False),
+            axis=alt.Axis(values=tens, format="~s"),
+        ),
+        y=alt.Y("y:Q", title=unit, scale=alt.Scale(zero=False)),
+        detail="name:N",
+        color=_of_marked(),
+        tooltip=[
+            alt.Tooltip("name:N", title=" "),
+            alt.Tooltip("x:Q", title=xlabel, format=",.0f"),
+            alt.Tooltip("y:Q", title=unit, format=".1f"),
+        ],
+    )
+    written = base.mark_text(align="left", dx=6, fontSize=9).encode(text="written:N")
+    points = base.mark_point(filled=True, size=50, opacity=1)
+    return _spec(base.mark_line() + points + written, title, height=300)
+
+
+def _of_marked() -> alt.Color:
+    """Blue what stands out, gray all else."""
+    colors = alt.Scale(domain=["this", "other"], range=[_COLORS["ICM"], _CYCLE[5]])
+    return alt.Color("of:N", scale=colors, legend=None)
 
 
 def grouped_bars(title: str, unit: str, groups: Mapping[str, Bars]) -> Spec:

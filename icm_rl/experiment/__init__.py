@@ -1,0 +1,1 @@
+"""Methods, tasks, models and seeds, compared on equal terms."""
