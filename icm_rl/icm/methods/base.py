@@ -200,3 +200,13 @@ class ByLogOdds(Method):
     @property
     def centered(self) -> bool:
         return self.objective == "centered"
+
+
+@dataclass
+class MadeConsistent(ByLogOdds):
+    """Such a method, after which the most confident example of a group decides on the others."""
+
+    consistency: bool = field(
+        default=True,
+        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
+    )

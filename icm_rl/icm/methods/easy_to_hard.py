@@ -15,7 +15,7 @@ from annotated_types import Ge
 from icm_rl.errors import InputError
 from icm_rl.icm.finetune import FinetuneConfig
 from icm_rl.icm.methods.answers import answered
-from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Need
+from icm_rl.icm.methods.base import Cost, Job, Labeling, MadeConsistent, Need
 from icm_rl.icm.methods.learned import learned
 from icm_rl.icm.objective import LogProbs
 from icm_rl.icm.pools import check_fit, example_tokens, how_many_fit
@@ -25,7 +25,7 @@ from icm_rl.tasks import Example, Task
 
 
 @dataclass
-class EasyToHard(FinetuneConfig, ByLogOdds):
+class EasyToHard(FinetuneConfig, MadeConsistent):
     """Each example is asked after easy ones with their labels, or of a model that learned them."""
 
     name: ClassVar[str] = "easy_to_hard"
@@ -44,10 +44,6 @@ class EasyToHard(FinetuneConfig, ByLogOdds):
     learn_by: Literal["few_shot", "fine_tuning"] = field(
         default="few_shot",
         metadata={"help": "'few_shot': they stand in each context; or 'fine_tuning' on them."},
-    )
-    consistency: bool = field(
-        default=True,
-        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
     )
 
     @property

@@ -13,14 +13,14 @@ from typing import Annotated, ClassVar
 
 from icm_rl.data import read_rows
 from icm_rl.errors import InputError
-from icm_rl.icm.methods.base import ByLogOdds, Job, Labeling
+from icm_rl.icm.methods.base import Job, Labeling, MadeConsistent
 from icm_rl.icm.objective import LogOdds, label_means, labels_log_odds, less
 from icm_rl.icm.prompting import chosen
 from icm_rl.settings import INPUT
 
 
 @dataclass
-class Ensemble(ByLogOdds):
+class Ensemble(MadeConsistent):
     """The labels that finished labelings give together, each with the same weight."""
 
     name: ClassVar[str] = "ensemble"
@@ -29,10 +29,6 @@ class Ensemble(ByLogOdds):
     labelings: Annotated[list[str], INPUT] = field(
         default_factory=list,
         metadata={"help": "The labels.jsonl of labelings of the same data, two or more."},
-    )
-    consistency: bool = field(
-        default=True,
-        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
     )
 
     def check(self, job: Job) -> None:

@@ -15,7 +15,7 @@ from annotated_types import Ge
 
 from icm_rl.errors import InputError
 from icm_rl.generation.answers import AnswersConfig, answer_prompts
-from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling
+from icm_rl.icm.methods.base import Cost, Job, Labeling, MadeConsistent
 from icm_rl.icm.objective import LogOdds, label_means, labels_log_odds, less
 from icm_rl.icm.prompting import chosen
 from icm_rl.settings import INPUT
@@ -29,7 +29,7 @@ QUESTION = (
 
 
 @dataclass
-class Judge(ByLogOdds):
+class Judge(MadeConsistent):
     """Each example is asked of a chat model, so many times; the majority of its answers decides."""
 
     name: ClassVar[str] = "judge"
@@ -51,10 +51,6 @@ class Judge(ByLogOdds):
     response_length: Annotated[int, Ge(1)] = field(
         default=16,
         metadata={"help": "Most new tokens of an answer, of which the last label named counts."},
-    )
-    consistency: bool = field(
-        default=True,
-        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
     )
 
     def check(self, job: Job) -> None:

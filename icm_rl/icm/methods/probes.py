@@ -23,7 +23,7 @@ from icm_rl.engines import LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.methods.answers import answered, in_parts
-from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Need
+from icm_rl.icm.methods.base import Cost, Job, Labeling, MadeConsistent, Need
 from icm_rl.icm.objective import LogOdds, LogProbs, label_means, labels_log_odds, less
 from icm_rl.icm.prompting import chosen, zero_shot_log_probs
 from icm_rl.tasks import Example
@@ -33,7 +33,7 @@ _ROWS = 16
 
 
 @dataclass
-class Probe(ByLogOdds):
+class Probe(MadeConsistent):
     """Labels by a direction in the hidden states of contrast pairs."""
 
     layer: Annotated[int | None, Ge(0)] = field(
@@ -41,10 +41,6 @@ class Probe(ByLogOdds):
         metadata={
             "help": "Whose hidden states are read: 0 is the embeddings; by default the middle one."
         },
-    )
-    consistency: bool = field(
-        default=True,
-        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
     )
 
     @property

@@ -17,7 +17,7 @@ from annotated_types import Ge
 
 from icm_rl.errors import InputError
 from icm_rl.icm.methods.answers import answered
-from icm_rl.icm.methods.base import ByLogOdds, Job, Labeling, Need
+from icm_rl.icm.methods.base import Job, Labeling, MadeConsistent, Need
 from icm_rl.icm.objective import LogProbs
 from icm_rl.icm.pools import check_fit, example_tokens, how_many_fit
 from icm_rl.icm.prompting import Shots, few_shot_log_probs
@@ -27,7 +27,7 @@ MOST_SHOTS = 32
 
 
 @dataclass
-class RandomFewShot(ByLogOdds):
+class RandomFewShot(MadeConsistent):
     """Each example is asked after others with random labels, in several such contexts."""
 
     name: ClassVar[str] = "random_few_shot"
@@ -42,10 +42,6 @@ class RandomFewShot(ByLogOdds):
     draws: Annotated[int, Ge(1)] = field(
         default=1,
         metadata={"help": "Contexts drawn for each example, over which its answer is averaged."},
-    )
-    consistency: bool = field(
-        default=True,
-        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
     )
 
     @property

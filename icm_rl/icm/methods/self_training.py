@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 
 from icm_rl.icm.finetune import FinetuneConfig
 from icm_rl.icm.methods.answers import answered, round_record
-from icm_rl.icm.methods.base import ByLogOdds, Job, Labeling, Need
+from icm_rl.icm.methods.base import Job, Labeling, MadeConsistent, Need
 from icm_rl.icm.methods.learned import learned
 from icm_rl.icm.objective import LogProbs
 from icm_rl.icm.prompting import zero_shot_log_probs
@@ -16,7 +16,7 @@ from icm_rl.tasks import Example, Label
 
 
 @dataclass
-class SelfTraining(FinetuneConfig, ByLogOdds):
+class SelfTraining(FinetuneConfig, MadeConsistent):
     """Zero-shot labels first; then, round by round, those of a model that learned the surest."""
 
     name: ClassVar[str] = "self_training"
@@ -27,10 +27,6 @@ class SelfTraining(FinetuneConfig, ByLogOdds):
     )
     surest: Annotated[float, Gt(0), Le(1)] = field(
         default=0.5, metadata={"help": "The share of each label's examples that a model learns."}
-    )
-    consistency: bool = field(
-        default=True,
-        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
     )
 
     @property

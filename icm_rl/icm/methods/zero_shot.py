@@ -1,27 +1,22 @@
 """The base model's own labels, without any demonstration."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from icm_rl.icm.methods.answers import answered
-from icm_rl.icm.methods.base import ByLogOdds, Job, Labeling
+from icm_rl.icm.methods.base import Job, Labeling, MadeConsistent
 from icm_rl.icm.objective import LogProbs
 from icm_rl.icm.prompting import zero_shot_log_probs
 from icm_rl.tasks import Example
 
 
 @dataclass
-class ZeroShot(ByLogOdds):
+class ZeroShot(MadeConsistent):
     """Each example is asked by itself."""
 
     name: ClassVar[str] = "zero_shot"
     summary: ClassVar[str] = "each by itself, without any demonstration"
-
-    consistency: bool = field(
-        default=True,
-        metadata={"help": "The most confident example of a group decides on it (Algorithm 4)."},
-    )
 
     def label(self, job: Job) -> Labeling:
         def ask(examples: Sequence[Example]) -> LogProbs:
