@@ -152,7 +152,7 @@ def test_an_experiment_is_a_table_a_page_and_results(data, tmp_path):
         members = [by_cell[name, seed]["computed_tokens"] for name in ("zero_shot", "pca")]
         assert by_cell["ensemble", seed]["computed_tokens"] == sum(members) > 0
     page = (tmp_path / "out" / "experiment.html").read_text()
-    assert "beats ICM" in page and page.count("data-chart=") == 3
+    assert "ICM&#39;s best setting" in page and page.count("data-chart=") == 3
     assert (tmp_path / "out" / "experiment.md").read_text() in done.stdout
 
     cells_of = tmp_path / "out" / "cells" / "miniature" / "facts"

@@ -55,6 +55,12 @@ class ExperimentConfig(FinetuneConfig):
         metadata={"help": "Also label the test split by models that learned each method's labels."},
     )
     dtype: str = field(default="auto", metadata={"help": "The models' number type."})
+    device_map: Annotated[str | None, EXECUTION] = field(
+        default=None, metadata={"help": "Spread the models over devices ('auto')."}
+    )
+    cache_tokens: Annotated[int, Ge(1), EXECUTION] = field(
+        default=200_000, metadata={"help": "Tokens in the key-value cache."}
+    )
     world_seed: int | None = field(
         default=None,
         metadata={"help": "Write the miniature world's files of this seed to OUTPUT_DIR/data."},

@@ -12,6 +12,7 @@ import torch
 
 from icm_rl.data import read_rows
 from icm_rl.engines import LocalEngine
+from icm_rl.engines.loading import EngineConfig, load_engine
 from icm_rl.experiment.config import Cell, ExperimentConfig
 from icm_rl.files import open_stage, read_json, write_json
 from icm_rl.icm.config import parse_icm
@@ -20,7 +21,6 @@ from icm_rl.icm.labeling import label_dataset, prepared
 from icm_rl.icm.objective import Labels, LogProbs, all_log_odds
 from icm_rl.icm.pools import check_fit, example_tokens
 from icm_rl.icm.prompting import Shots, few_shot_log_probs, most_likely, zero_shot_log_probs
-from icm_rl.models import load_causal_lm, load_tokenizer
 from icm_rl.runner import quiet_libraries
 from icm_rl.settings import identity, inputs
 from icm_rl.tasks import Dataset, Label, Task, group_members
@@ -50,7 +50,8 @@ def measured(cell: Cell, config: ExperimentConfig) -> dict[str, Any]:
     """
     icm, method = parse_icm([*cell.flags, *_from_others(cell)])
     task = icm.configured_task
-    engine = _engine(cell.model, config.dtype, tuple(task.verbalizers.values()))
+    words = tuple(task.verbalizers.values())
+    engine = _engine(cell.model, words, config.dtype, config.device_map, config.cache_tokens)
     engine.forget()
     train, test = task.load(icm.source, icm.limit), task.load(cell.test_data)
     job = prepared(train, engine, icm, method)
@@ -93,8 +94,14 @@ def _from_others(cell: Cell) -> list[str]:
 
 
 @cache
-def _engine(model: str, dtype: str, words: tuple[str, ...]) -> LocalEngine:
-    return LocalEngine(load_causal_lm(model, dtype), load_tokenizer(model), list(words))
+def _engine(
+    model: str, words: tuple[str, ...], dtype: str, device_map: str | None, cache_tokens: int
+) -> LocalEngine:
+    """Loaded once in a process."""
+    where = EngineConfig(dtype=dtype, device_map=device_map, cache_tokens=cache_tokens)
+    engine = load_engine(model, words, where)
+    assert isinstance(engine, LocalEngine)  # there is no server
+    return engine
 
 
 def _tested(
