@@ -27,7 +27,6 @@ from icm_rl.progress import Progress
 from icm_rl.report.page import Page, html, markdown
 from icm_rl.runner import run
 from icm_rl.settings import parse
-from icm_rl.tasks import TASKS
 
 _ICM = ("search", "folds")
 
@@ -89,7 +88,8 @@ def _page(config: ExperimentConfig, planned: list[Cell], found: list[dict[str, A
     for model in dict.fromkeys(cell.model for cell in planned):
         for task, of_task in config.tasks.items():
             own = [f for f in found if (f["model"], f["task"]) == (model, task)]
-            test = TASKS[of_task["task"]].load(of_task["test_data"])
+            icm_config, _ = parse_icm(next(c.flags for c in planned if c.task == task))
+            test = icm_config.configured_task.load(of_task["test_data"])
             groups = {example.id: example.group for example in test.examples}
             lines[Path(model).name][task] = summary(own, groups, config.reference, golden)
             better[Path(model).name][task] = better_than_icm(
