@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from icm_rl.experiment.config import Cell, ExperimentConfig, cells
-from icm_rl.experiment.measuring import measured, quiet_with_threads
+from icm_rl.experiment.measuring import measured, open_cell, quiet_with_threads
 from icm_rl.experiment.page import experiment_page
 from icm_rl.experiment.summary import better_than_icm, family, summary
 from icm_rl.files import read_json, write_parquet, write_text
@@ -49,8 +49,10 @@ def main() -> None:
 
 def _measure(planned: list[Cell], config: ExperimentConfig) -> None:
     """Measures the cells that were not measured before; those that wait for others last."""
-    done = sum(cell.figures.exists() for cell in planned)
-    progress = Progress("experiment", len(planned), done, "cell")
+    done = [cell for cell in planned if cell.figures.exists()]
+    for cell in done:
+        open_cell(cell, config)
+    progress = Progress("experiment", len(planned), len(done), "cell")
     threads = max(1, (os.cpu_count() or 1) // config.processes)
     # a process that was forked could not use a GPU, and one that was not imports all anew
     context = get_context("spawn" if torch.accelerator.is_available() else "fork")

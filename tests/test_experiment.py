@@ -108,11 +108,19 @@ def test_a_context_is_of_whole_groups_and_the_seeds(preferences, engine):
 
 def settings(folder, data) -> dict:
     for split in ("train", "test"):
-        write_jsonl(folder / f"{split}.jsonl", rows(data / f"facts_{split}.jsonl")[:32])
+        of_split = rows(data / f"facts_{split}.jsonl")[:32]
+        known = [
+            {"text": f"{row['question']} {row['choice']}", "about": row["consistency_id"]}
+            | {"label": row["label"]}
+            for row in of_split
+        ]
+        write_jsonl(folder / f"{split}.jsonl", known)
     return {
         "tasks": {
             "facts": {
-                "task": "truthfulqa",
+                "task": "claims",
+                "template": "{text}\nI think this is",
+                "group_column": "about",
                 "data": str(folder / "train.jsonl"),
                 "test_data": str(folder / "test.jsonl"),
                 "pool_size": 16,
@@ -164,6 +172,15 @@ def test_an_experiment_is_a_table_a_page_and_results(data, tmp_path):
     assert json.loads(lost.read_text()) == before
     again = {path: path.stat().st_mtime_ns for path in cells_of.glob("*/*/figures.json")}
     assert [path for path in figures if again[path] != figures[path]] == [lost]
+
+    for setting, what in (("learning_rate", "test learning_rate"), ("shots", "test shots")):
+        file.write_text(yaml.safe_dump(config | {setting: 2}))
+        said = run("recipes/experiment.py", "--config", file, check=False).stderr
+        assert f": holds the results of a run with {what} = " in said
+    config["methods"]["search"]["alpha"] = 20
+    file.write_text(yaml.safe_dump(config))
+    said = run("recipes/experiment.py", "--config", file, check=False).stderr
+    assert "facts/search/0: holds the results of a run with alpha = 50.0 (now 20.0)" in said
 
 
 def refused(config: dict, **changes) -> str:

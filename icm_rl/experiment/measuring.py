@@ -40,6 +40,22 @@ def quiet_with_threads(threads: int) -> None:
     sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 (as long as the process lives)
 
 
+_PLAN = ("models", "tasks", "methods", "reference", "seeds", "world_seed")
+"""Settings that say which cells there are; what is in one, the others and its own say."""
+
+
+def open_cell(cell: Cell, config: ExperimentConfig) -> None:
+    """Binds a cell's folder to all that decides what it finds.
+
+    Raises:
+        InputError: The folder holds what was found by other settings or of other files.
+    """
+    icm, method = parse_icm(cell.flags)
+    tested = {f"test {k}": v for k, v in identity(config).items() if k not in _PLAN}
+    read = {"data": str(icm.source), "test_data": cell.test_data}
+    open_stage(cell.folder, identity(icm, method) | tested, inputs(icm, method) | read)
+
+
 def measured(cell: Cell, config: ExperimentConfig) -> dict[str, Any]:
     """Labels the training split, measures, and writes the cell's figures.
 
@@ -48,6 +64,7 @@ def measured(cell: Cell, config: ExperimentConfig) -> dict[str, Any]:
         ``trained_tokens`` and ``seconds``; and under ``zero_shot``, ``prompted`` and, where asked
         for, ``fine_tuned`` whether each example of the test split is labeled right.
     """
+    open_cell(cell, config)
     icm, method = parse_icm([*cell.flags, *_from_others(cell)])
     task = icm.configured_task
     words = tuple(task.verbalizers.values())

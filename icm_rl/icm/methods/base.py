@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from icm_rl.engines import Engine
+from icm_rl.errors import InputError
 from icm_rl.icm.objective import Labels, Scorer
 from icm_rl.icm.pools import split_into_pools
 from icm_rl.tasks import Example, Task
@@ -183,6 +184,18 @@ class Method(ABC):
 
         Several processes may call it; each has its share of the work and returns the whole.
         """
+
+
+def check_two_labels(method: Method, job: Job) -> None:
+    """Looks whether a label has one opposite.
+
+    Raises:
+        InputError: The task has more labels than two.
+    """
+    if len(job.task.verbalizers) != 2:
+        raise InputError(
+            f"--method {method.name} is for two labels, not {len(job.task.verbalizers)}"
+        )
 
 
 @dataclass

@@ -54,12 +54,10 @@ class EasyToHard(FinetuneConfig, MadeConsistent):
         shots = self._shots(job)
         if self.learn_by == "fine_tuning":
             return
-        shown = sum(example_tokens(example, job.task, job.engine) for example, _ in shots)
         tokens = {e.id: example_tokens(e, job.task, job.engine) for e in job.examples}
-        room = check_fit(job.examples, tokens, job.engine)
-        if shown + max(tokens.values()) > room:
-            lengths = [example_tokens(example, job.task, job.engine) for example, _ in shots]
-            fit = how_many_fit(lengths, room - max(tokens.values()))
+        room = check_fit(job.examples, tokens, job.engine) - max(tokens.values())
+        fit = how_many_fit([example_tokens(e, job.task, job.engine) for e, _ in shots], room)
+        if fit < len(shots):
             raise InputError(
                 f"--easy_examples {len(shots)}: {fit} of them fit the context beside the longest "
                 "example; set fewer"

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 
 from icm_rl.data import read_rows
 from icm_rl.errors import InputError
-from icm_rl.icm.methods.base import Job, Labeling, MadeConsistent
+from icm_rl.icm.methods.base import Job, Labeling, MadeConsistent, check_two_labels
 from icm_rl.icm.objective import LogOdds, label_means, labels_log_odds, less
 from icm_rl.icm.prompting import chosen
 from icm_rl.settings import INPUT
@@ -34,10 +34,7 @@ class Ensemble(MadeConsistent):
     def check(self, job: Job) -> None:
         if len(self.labelings) < 2:
             raise InputError("--labelings: name two or more, each the labels.jsonl of a labeling")
-        if len(job.task.verbalizers) != 2:
-            raise InputError(
-                f"--method {self.name} is for two labels, not {len(job.task.verbalizers)}"
-            )
+        check_two_labels(self, job)
         for path in self.labelings:
             self._read(job, path)
 

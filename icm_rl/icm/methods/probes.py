@@ -23,7 +23,14 @@ from icm_rl.engines import LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.methods.answers import answered, in_parts
-from icm_rl.icm.methods.base import Cost, Job, Labeling, MadeConsistent, Need
+from icm_rl.icm.methods.base import (
+    Cost,
+    Job,
+    Labeling,
+    MadeConsistent,
+    Need,
+    check_two_labels,
+)
 from icm_rl.icm.objective import LogOdds, LogProbs, label_means, labels_log_odds, less
 from icm_rl.icm.prompting import chosen, zero_shot_log_probs
 from icm_rl.tasks import Example
@@ -57,10 +64,7 @@ class Probe(MadeConsistent):
         """
 
     def check(self, job: Job) -> None:
-        if len(job.task.verbalizers) != 2:
-            raise InputError(
-                f"--method {self.name} is for two labels, not {len(job.task.verbalizers)}"
-            )
+        check_two_labels(self, job)
         layers = _local(job).model.config.get_text_config().num_hidden_layers
         if self.layer is not None and self.layer > layers:
             raise InputError(f"--layer {self.layer}: the model has {layers}; set at most that")
