@@ -55,7 +55,7 @@ def test_zero_shot_labels_each_by_itself(job, consistency):
 
 
 def test_what_was_answered_is_not_asked_again(job, monkeypatch):
-    monkeypatch.setattr("icm_rl.icm.methods.answers._ASKED_AT_ONCE", 16)
+    monkeypatch.setattr("icm_rl.icm.methods.answers._FEWEST", 16)
     first = ZeroShot().label(job)
     saved = sorted((job.folder / "answers").glob("*.json"))
     assert len(saved) == 3

@@ -90,7 +90,7 @@ def test_the_end_that_agrees_with_zero_shot_is_taken(job, method):
 
 
 def test_states_that_were_read_are_not_read_again(job, monkeypatch):
-    monkeypatch.setattr("icm_rl.icm.methods.answers._ASKED_AT_ONCE", 10)
+    monkeypatch.setattr("icm_rl.icm.methods.answers._FEWEST", 10)
     states, cost = contrast_states(job, None)
     assert states.shape == (2, 24, 192) and cost.computed_tokens > 0
     before = job.engine.computed_tokens

@@ -1,6 +1,7 @@
 """What methods that ask once of each example share: processes, kills, costs, and the choice."""
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from icm_rl.icm.prompting import chosen
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example
 
-_ASKED_AT_ONCE = 256
-"""Examples between two saves."""
+_FEWEST, _MOST, _PARTS = 32, 256, 16
+"""Examples of a part, which one process asks between two saves, and how many parts there are
+while their examples are between these."""
 
 
 def answered(
@@ -69,8 +71,9 @@ def in_parts(
         save: Writes the file of some examples, whole or not at all.
     """
     processes = PartialState()
-    starts = range(0, len(job.examples), _ASKED_AT_ONCE)
-    parts = {k: job.examples[start : start + _ASKED_AT_ONCE] for k, start in enumerate(starts)}
+    size = min(_MOST, max(_FEWEST, ceil(len(job.examples) / _PARTS)))
+    starts = range(0, len(job.examples), size)
+    parts = {k: job.examples[start : start + size] for k, start in enumerate(starts)}
     files = {k: folder / f"{k:05}{suffix}" for k in parts}
     own = [k for k in parts if k % processes.num_processes == processes.process_index]
     done = sum(len(parts[k]) for k in own if files[k].exists())
