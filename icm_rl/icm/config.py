@@ -11,7 +11,7 @@ from icm_rl.engines.loading import EngineConfig
 from icm_rl.errors import InputError
 from icm_rl.icm.methods import METHODS, Method, Need, load_method, settings_of
 from icm_rl.settings import EXECUTION, FUNCTION, INPUT, given, parse
-from icm_rl.tasks import TASKS, Task, configured
+from icm_rl.tasks import RESPONSE_TASKS, TASKS, Task, configured
 from icm_rl.tasks.relations import RELATIONS
 
 _DEFAULT_METHOD = "search"
@@ -81,11 +81,15 @@ class IcmConfig(EngineConfig):
     key_column: str | None = field(
         default=None, metadata={"help": "Column of what a claim asserts within its group."}
     )
+    highest_grade: Annotated[int | None, Ge(2)] = field(
+        default=None,
+        metadata={"help": "Of --task grades: the highest grade; the lowest is 1. By default 5."},
+    )
     pairing: Pairing | None = field(
         default=None,
         metadata={
-            "help": "Preferences among a prompt's --task responses: 'best', the best against each "
-            "other one (the default), or 'all'."
+            "help": "Preferences among a prompt's --task responses or grades: 'best', the best "
+            "against each other one (the default), or 'all'."
         },
     )
     min_log_odds: Annotated[float | None, Ge(0)] = field(
@@ -120,8 +124,10 @@ class IcmConfig(EngineConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.processes = max(self.processes, len(self.server or ()))
-        if self.pairing and self.task != "responses":
-            raise InputError(f"--pairing is for --task responses, not {self.task}; drop it")
+        if self.pairing and self.task not in RESPONSE_TASKS:
+            raise InputError(
+                f"--pairing is for --task {' or '.join(RESPONSE_TASKS)}, not {self.task}; drop it"
+            )
 
     @property
     def configured_task(self) -> Task:
@@ -137,6 +143,7 @@ class IcmConfig(EngineConfig):
             relation=self.relation,
             group_column=self.group_column,
             key_column=self.key_column,
+            highest_grade=self.highest_grade,
         )
 
     @property

@@ -53,6 +53,7 @@ _COLUMNS = {
     "label": "the label found",
     "log_odds": "the label's log-odds given the labels of other examples; a preference's are the "
     "mean of those of its two orders",
+    "margin": "how far the two responses' grades are apart, of the whole range",
     "group": "the consistency group: examples whose labels constrain each other",
     "gold": "the gold label, which the search did not see",
     "query": "the prompt of the pair",

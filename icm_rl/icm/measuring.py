@@ -2,12 +2,12 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import mean
 from typing import Any
 
 from icm_rl.icm.methods import Job, Labeling, Method
-from icm_rl.icm.objective import all_log_odds, inconsistent_pairs
+from icm_rl.icm.objective import Labels, all_log_odds, inconsistent_pairs
 from icm_rl.icm.prompting import (
     accuracy,
     chosen,
@@ -17,7 +17,7 @@ from icm_rl.icm.prompting import (
     zero_shot_log_probs,
 )
 from icm_rl.progress import Progress
-from icm_rl.tasks import Dataset, Label, Task, group_members
+from icm_rl.tasks import Dataset, Label, Task, grades, group_members
 
 
 def labeling_metrics(
@@ -43,9 +43,26 @@ def labeling_metrics(
         "label_shares": {
             label: count / len(labels) for label, count in _counts(labels.values()).items()
         },
+        **_confusion(labels, data, task),
         "label_accuracy": accuracy(labels, data.gold),
         "human_label_accuracy": accuracy(data.human, data.gold) if data.human else None,
     }
+
+
+def _confusion(labels: Labels, data: Dataset, task: Task) -> dict[str, dict[str, dict[str, int]]]:
+    """How many of each gold label, or gold grade, got which, where there are more than two."""
+    found: Mapping[str, Any] = labels
+    gold: Mapping[str, Any] = data.gold
+    if task.name == grades.TASK.name:
+        found, gold = grades.grades_of(data, labels), grades.grades_of(data, data.gold)
+    elif len(task.verbalizers) == 2:
+        return {}
+    known = [id for id in found if id in gold]
+    rows = {
+        str(label): _counts(found[id] for id in known if gold[id] == label)
+        for label in sorted({gold[id] for id in known})
+    }
+    return {"confusion": rows} if rows else {}
 
 
 def _counts(labels: Iterable[Label]) -> dict[str, int]:

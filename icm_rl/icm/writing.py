@@ -60,7 +60,8 @@ def preference_rows(
     A pair whose examples are its two orders is left out where they are unlabeled or name neither or
     both responses better. Of responses that were judged by themselves, one is better than another
     by its log-odds of True; where log-odds are not known, those labeled True are better than those
-    labeled False.
+    labeled False. Of graded responses the grade counts first, and of equal ones the mean over the
+    claims; how far two grades are apart, of the whole range, is the ``margin``.
 
     Args:
         data: Pairs or responses, and their examples.
@@ -96,11 +97,15 @@ def _of_pairs(
 def _of_responses(
     found: Responses, labels: Labels, log_odds: Mapping[str, float] | None, pairing: Pairing
 ) -> list[dict[str, Any]]:
-    sure = log_odds or dict.fromkeys(found.texts, 0.5)
     merits = {
-        id: sure[id] if labels[id] is True else -sure[id] for id in found.texts if id in labels
+        id: mean(_merit(claim, labels, log_odds) for claim in claims)
+        for id, claims in found.claims.items()
+        if all(claim in labels for claim in claims)
     }
-    order = sorted(merits, key=lambda id: -merits[id])
+    graded = any(len(claims) > 1 for claims in found.claims.values())
+    grades = {id: mean(labels[claim] is True for claim in found.claims[id]) for id in merits}
+    rank = {id: (grades[id] if graded else 0, merits[id]) for id in merits}
+    order = sorted(rank, key=lambda id: rank[id], reverse=True)
     pairs = list(combinations(order, 2))
     if pairing == "best":
         pairs = pairs[: len(order) - 1]
@@ -110,21 +115,33 @@ def _of_responses(
             found.texts[one],
             found.texts[other],
             merits[one] - merits[other] if log_odds else None,
+            grades[one] - grades[other] if graded else None,
         )
         for one, other in pairs
-        if merits[one] > merits[other]
+        if rank[one] > rank[other]
     ]
 
 
+def _merit(claim: str, labels: Labels, log_odds: Mapping[str, float] | None) -> float:
+    """How sure it is that a claim is True; below 0 that it is not."""
+    sure = log_odds[claim] if log_odds else 0.5
+    return sure if labels[claim] is True else -sure
+
+
 def _preference(
-    prompt: Messages, chosen: str, rejected: str, log_odds: float | None
+    prompt: Messages,
+    chosen: str,
+    rejected: str,
+    log_odds: float | None,
+    margin: float | None = None,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "prompt": prompt,
         "chosen": [{"role": "assistant", "content": chosen}],
         "rejected": [{"role": "assistant", "content": rejected}],
     }
-    return row if log_odds is None else row | {"log_odds": log_odds}
+    numbers = {"log_odds": log_odds, "margin": margin}
+    return row | {name: value for name, value in numbers.items() if value is not None}
 
 
 def _label_rows(data: Dataset, labeling: Labeling) -> list[dict[str, Any]]:

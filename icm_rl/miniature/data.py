@@ -25,6 +25,8 @@ PAIRS = {"train": 384, "test": 96}
 MANY_PAIRS = 5_000
 WORD_PAIRS = {"train": 96, "test": 48}
 ROWS_PER_SUBSET = 16
+GRADED_PROMPTS = 16
+STATEMENTS = 3
 
 
 def write_data(folder: str | Path, seed: int = 0) -> None:
@@ -37,6 +39,8 @@ def write_data(folder: str | Path, seed: int = 0) -> None:
         write_jsonl(folder / f"preferences_{split}.jsonl", preferences(world, split, rng))
         write_jsonl(folder / f"word_{split}.jsonl", word_preferences(world, split, rng))
     write_jsonl(folder / "colors.jsonl", colors(world))
+    rng = random.Random(f"data {seed} grades")
+    write_jsonl(folder / "grades.jsonl", grades(world, rng))
     rng = random.Random(f"data {seed} many")
     write_jsonl(folder / "preferences_5000.jsonl", many_preferences(world, rng))
     rng = random.Random(f"data {seed} benchmark")
@@ -136,6 +140,22 @@ def colors(world: World) -> Iterator[dict[str, Any]]:
                 f"Query: {query.text}\nResponse A: {statement}",
             ):
                 yield {"text": text, "creature": statement.split()[1], "label": color}
+
+
+def grades(world: World, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """Four responses a prompt, of three statements each; a grade is one more than are right."""
+    queries = world.of("train", "fact")
+    for _ in range(GRADED_PROMPTS):
+        texts, found = [], []
+        for _ in range(4):
+            rights = [rng.random() < 0.5 for _ in range(STATEMENTS)]
+            cores = [
+                query.right if right else rng.choice(query.wrong)
+                for query, right in zip(rng.sample(queries, STATEMENTS), rights, strict=True)
+            ]
+            texts.append(" ".join(Response(core).text for core in cores))
+            found.append(1 + sum(rights))
+        yield {"prompt": "What do you know?", "responses": texts, "labels": found}
 
 
 def _draw(world: World, split: str, rng: random.Random) -> Query:

@@ -11,6 +11,7 @@ from icm_rl.tasks import (
     alpaca,
     author_gender,
     claims,
+    grades,
     gsm8k,
     hhh,
     poems,
@@ -24,7 +25,8 @@ from icm_rl.tasks.relations import OF_TRUE_AND_FALSE, exactly_one, load_relation
 PAIR_TASKS = {
     module.TASK.name: module.TASK for module in (preferences, hhh, alpaca, author_gender, poems)
 }
-PREFERENCE_TASKS = PAIR_TASKS | {responses.TASK.name: responses.TASK}
+RESPONSE_TASKS = {module.TASK.name: module.TASK for module in (responses, grades)}
+PREFERENCE_TASKS = PAIR_TASKS | RESPONSE_TASKS
 """The tasks whose labels make preferences."""
 
 TASKS = PREFERENCE_TASKS | {module.TASK.name: module.TASK for module in (truthfulqa, gsm8k, claims)}
@@ -32,6 +34,7 @@ TASKS = PREFERENCE_TASKS | {module.TASK.name: module.TASK for module in (truthfu
 __all__ = [
     "PAIR_TASKS",
     "PREFERENCE_TASKS",
+    "RESPONSE_TASKS",
     "TASKS",
     "TRUE_FALSE",
     "Dataset",
@@ -51,6 +54,7 @@ def configured(
     relation: str | None = None,
     group_column: str | None = None,
     key_column: str | None = None,
+    highest_grade: int | None = None,
 ) -> Task:
     """A task with the user's own settings in place of its own.
 
@@ -62,6 +66,7 @@ def configured(
         relation: A relation's name, or ``FILE.py:FUNCTION``.
         group_column: The column that names a claim's group.
         key_column: The column of what a claim asserts in its group.
+        highest_grade: N, of the task ``grades``.
 
     Raises:
         InputError: A setting is malformed, or does not go with the task or with the others.
@@ -81,6 +86,10 @@ def configured(
             if name in PREFERENCE_TASKS:
                 raise InputError(f"--{flag} is for tasks of claims; '{name}' has prompts")
             changes[flag] = column
+    if highest_grade is not None:
+        if name != grades.TASK.name:
+            raise InputError(f"--highest_grade is for --task grades, not {name}; drop it")
+        changes["highest_grade"] = highest_grade
     task = replace(task, **changes)
     if set(task.verbalizers) != set(TRUE_FALSE) and (
         name in PREFERENCE_TASKS or task.consistent in OF_TRUE_AND_FALSE

@@ -49,10 +49,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Responses:
-    """A prompt and the responses that are examples of one group, by example id."""
+    """A prompt and its responses, by an id of each, and the examples that each is judged by."""
 
     prompt: Messages
     texts: Mapping[str, str]
+    claims: Mapping[str, Sequence[str]]
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Dataset:
         gold: Gold labels by example id, where known.
         human: Human labels by example id, where known.
         pairs: For preferences, the pair behind each group.
-        responses: For responses judged one by one, the prompt and its responses, by group.
+        responses: For responses judged one by one, the prompt and its responses, by prompt.
         left_out: Of prompts that say nothing of what is better, by group, why.
     """
 
@@ -93,6 +94,7 @@ class Task:
         key_column: The column of a claim's key; None where its text is the key.
         row_is_group: Whether each row is a group, so that reading can stop early.
         some_true: Whether the labels of a whole group contradict each other where none is True.
+        highest_grade: Of the task ``grades``, whose lowest is 1.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Task:
     key_column: str | None = None
     row_is_group: bool = False
     some_true: bool = False
+    highest_grade: int = 5
 
     def render(self, value: Callable[[str], str]) -> str:
         """The template with each placeholder replaced by ``value(placeholder)``."""
@@ -169,7 +172,7 @@ class Task:
                 f" (they are prompts {next(iter(data.left_out.values()))})" if data.left_out else ""
             )
             raise InputError(f"{source}: no row is of use to the task '{self.name}'{why}")
-        if limit is not None:
+        if limit is not None and not self.row_is_group:
             data = _first_groups(data, limit)
         self._check_gold(data, source)
         return data
@@ -228,6 +231,6 @@ def _first_groups(data: Dataset, limit: int) -> Dataset:
         {id: label for id, label in data.gold.items() if id in ids},
         {id: label for id, label in data.human.items() if id in ids},
         {group: pair for group, pair in data.pairs.items() if group in groups},
-        {group: found for group, found in data.responses.items() if group in groups},
+        data.responses,
         data.left_out,
     )

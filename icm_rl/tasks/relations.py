@@ -36,19 +36,42 @@ def implication(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
     Raises:
         InputError: A key is not a number.
     """
-    strength_a, strength_b = _number(a), _number(b)
+    strength_a, strength_b = _number("implication", a), _number("implication", b)
     if strength_a == strength_b:
         return label_a == label_b
     return bool(label_b or not label_a if strength_a > strength_b else label_a or not label_b)
 
 
-def _number(example: Example) -> float:
+def ordered(a: Example, label_a: Label, b: Example, label_b: Label) -> bool:
+    """An example with a larger number as its key has no smaller label; labels are numbers too.
+
+    Raises:
+        InputError: A key or a label is not a number.
+    """
+    place_a, place_b = _number("ordered", a), _number("ordered", b)
+    grade_a, grade_b = _grade(label_a), _grade(label_b)
+    if place_a == place_b:
+        return grade_a == grade_b
+    return grade_a <= grade_b if place_a < place_b else grade_b <= grade_a
+
+
+def _number(relation: str, example: Example) -> float:
     try:
         return float(example.key)
     except ValueError:
         raise InputError(
-            f"the key of example '{example.id}' is {example.key!r}; the relation 'implication' "
-            "needs numbers, the larger the stronger the claim"
+            f"the key of example '{example.id}' is {example.key!r}; the relation '{relation}' "
+            "needs numbers, of a stronger or a better example larger ones"
+        ) from None
+
+
+def _grade(label: Label) -> float:
+    try:
+        return float(label)
+    except ValueError:
+        raise InputError(
+            f"the label {label!r} is no number; the relation 'ordered' needs grades such as "
+            '{"1": " one", "2": " two"}'
         ) from None
 
 
@@ -59,6 +82,7 @@ RELATIONS: dict[str, Relation] = {
     "asymmetric": asymmetric,
     "same_key": same_key,
     "implication": implication,
+    "ordered": ordered,
     "none": unrelated,
 }
 

@@ -2,7 +2,14 @@ import pytest
 
 from icm_rl.errors import InputError
 from icm_rl.tasks.base import Example
-from icm_rl.tasks.relations import asymmetric, exclusive, implication, load_relation, same_key
+from icm_rl.tasks.relations import (
+    asymmetric,
+    exclusive,
+    implication,
+    load_relation,
+    ordered,
+    same_key,
+)
 
 A, SAME, OTHER = (Example(str(k), "", "g", key) for k, key in enumerate(("7", "7", "8")))
 
@@ -46,6 +53,27 @@ def test_the_stronger_claim_implies_the_weaker(weak, strong, consistent, swapped
     pair = [(Example("0", "", "g", "9"), weak), (Example("1", "", "g", "10"), strong)]
     (a, label_a), (b, label_b) = reversed(pair) if swapped else pair
     assert implication(a, label_a, b, label_b) is consistent
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second", "consistent"),
+    [("2", "3", True), ("2", "2", True), ("3", "2", False), ("9", "10", True), (False, True, True)],
+)
+def test_what_is_later_in_order_has_no_smaller_grade(first, second, consistent, swapped):
+    pair = [(Example("0", "", "g", "9"), first), (Example("1", "", "g", "10"), second)]
+    (a, label_a), (b, label_b) = reversed(pair) if swapped else pair
+    assert ordered(a, label_a, b, label_b) is consistent
+
+
+def test_equals_in_order_have_one_grade():
+    assert ordered(A, "4", SAME, "4")
+    assert not ordered(A, "4", SAME, "5")
+
+
+def test_grades_are_numbers():
+    with pytest.raises(InputError, match="the label 'good' is no number; the relation 'ordered'"):
+        ordered(A, "good", OTHER, "5")
 
 
 def test_equally_strong_claims_have_one_label():
