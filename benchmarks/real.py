@@ -62,7 +62,7 @@ TASKS = {
         "rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), changed=_pools(48)
     ),
     "truthfulqa": TaskRun(
-        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "16"), changed=_pools(32)
+        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "9"), changed=_pools(32)
     ),
     "alpaca": TaskRun(
         "icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_pools(16)
@@ -87,9 +87,12 @@ WAYS: dict[str, tuple[str, ...]] = {
     "mean_log_odds": ("--objective", "mean_log_odds", *_SWEEPS),
     "paper": ("--objective", "mean_log_odds", *_ONCE),
     "paper_centered": ("--objective", "centered", *_ONCE),
-    "random_few_shot": ("--method", "random_few_shot", "--objective", "centered"),
+    "random_few_shot": (
+        *("--method", "random_few_shot", "--objective", "centered", "--baselines", "false"),
+    ),
 }
-"""The ways to label and their flags; the paper's begin with K examples."""
+"""The ways to label and their flags; the paper's begin with K examples. The baselines of the others
+are the same whatever the way."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "zero-shot": ("mean_log_odds", "zero_shot_accuracy"),
