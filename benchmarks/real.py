@@ -47,28 +47,28 @@ class TaskRun:
 
 
 _PAIRED = ("--relation", "asymmetric", "--group_column", "group")
-_MINIATURE = {"restarts": 2}
+_MINIATURE = {"restarts": 2, "iterations_per_example": 1}
 
 
-def _pools(size: int) -> dict[str, int]:
-    """Pools of that size, searched once: all in one pool, or twice, take hours."""
-    return {"pool_size": size, "restarts": 1}
+def _long(size: int) -> dict[str, float]:
+    """Pools of that size, searched once and but little after the sweeps: all else takes hours."""
+    return {"pool_size": size, "restarts": 1, "iterations_per_example": 0.25}
 
 
 TASKS = {
     "reviews": TaskRun("reviews.jsonl"),
     "reviews_pairs": TaskRun("reviews.jsonl", _PAIRED),
     "rt_polarity_pairs": TaskRun(
-        "rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), changed=_pools(48)
+        "rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), changed={"pool_size": 48, "restarts": 1}
     ),
     "truthfulqa": TaskRun(
-        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "9"), changed=_pools(32)
+        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "9"), changed=_long(32)
     ),
     "alpaca": TaskRun(
-        "icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_pools(16)
+        "icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_long(16)
     ),
     "gsm8k": TaskRun(
-        "icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_pools(16)
+        "icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_long(16)
     ),
     "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts", _MINIATURE),
     "solutions": TaskRun(
@@ -80,19 +80,19 @@ TASKS = {
 }
 """The last three are the miniature's."""
 
-_ONCE = ("--sweeps", "0", "--iterations_per_example", "3", "--restarts", "1")
-_SWEEPS = ("--sweeps", "6", "--iterations_per_example", "1")
-WAYS: dict[str, tuple[str, ...]] = {
-    "centered": ("--objective", "centered", *_SWEEPS),
-    "mean_log_odds": ("--objective", "mean_log_odds", *_SWEEPS),
-    "paper": ("--objective", "mean_log_odds", *_ONCE),
-    "paper_centered": ("--objective", "centered", *_ONCE),
-    "random_few_shot": (
-        *("--method", "random_few_shot", "--objective", "centered", "--baselines", "false"),
-    ),
+_ONCE = {"sweeps": 0, "iterations_per_example": 3, "restarts": 1}
+_SWEEPS = {"sweeps": 6}
+WAYS: dict[str, dict[str, Any]] = {
+    "centered": {"objective": "centered", **_SWEEPS},
+    "mean_log_odds": {"objective": "mean_log_odds", **_SWEEPS},
+    "paper": {"objective": "mean_log_odds", **_ONCE},
+    "paper_centered": {"objective": "centered", **_ONCE},
+    "random_few_shot": {
+        **{"method": "random_few_shot", "objective": "centered", "baselines": False}
+    },
 }
-"""The ways to label and their flags; the paper's begin with K examples. The baselines of the others
-are the same whatever the way."""
+"""The ways to label and their settings; the paper's begin with K examples. The baselines of the
+others are the same whatever the way."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "zero-shot": ("mean_log_odds", "zero_shot_accuracy"),
@@ -174,7 +174,7 @@ def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, An
     """One labeling, unless it is complete."""
     folder = Path(config.output_dir) / task / f"{way}-{seed}"
     if not (folder / "metrics.json").exists():
-        words = [*_settings(task, way), *TASKS[task].flags, *WAYS[way], "--seed", str(seed)]
+        words = [*_settings(task, way), *TASKS[task].flags, "--seed", str(seed)]
         words += ["--data", str(_file(config, task)), "--output_dir", str(folder)]
         print(f"\n{folder}", file=sys.stderr, flush=True)
         code = run_program(script("recipes/icm.py"), words).code
@@ -189,10 +189,10 @@ def _settings(task: str, way: str) -> list[str]:
     The aid of the miniature's configs that the paper does not have is left out too.
     """
     path = shipped(f"recipes/configs/{TASKS[task].config}.yaml")
-    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) | TASKS[task].changed
+    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    settings |= {**TASKS[task].changed, **WAYS[way]}
     known = [field.name for field in fields(IcmConfig)]
-    if way != "random_few_shot":
-        known += settings_of(METHODS["search"])
+    known += settings_of(METHODS[settings.get("method", "search")])
     unwanted = {"try_reverse"}
     if "--task" in TASKS[task].flags:
         unwanted |= {"task", "template", "verbalizers", "relation"}
