@@ -29,7 +29,16 @@ FORKSERVER.set_forkserver_preload(
     [
         *(
             f"icm_rl.recipes.{name}"
-            for name in ("icm", "responses", "reward", "ppo", "grpo", "pipeline", "experiment")
+            for name in (
+                "icm",
+                "responses",
+                "reward",
+                "ppo",
+                "grpo",
+                "pipeline",
+                "experiment",
+                "plan",
+            )
         ),
         *(f"icm_rl.eval.{name}" for name in ("rewardbench", "policy", "report")),
         *("icm_rl.engines.server", "deepspeed", "accelerate.commands.launch"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -161,8 +161,8 @@ class IcmConfig(EngineConfig):
         return hub
 
 
-def parse_icm(args: Sequence[str] | None = None) -> tuple[IcmConfig, Method]:
-    """The settings of the stage, and the method with its own.
+def parse_icm(args: Sequence[str] | None = None, *more: type) -> tuple[Any, ...]:
+    """The settings of the stage, the method with its own, and what more dataclasses have.
 
     Raises:
         InputError: A setting is not known, belongs to another method, or does not go with the
@@ -181,14 +181,14 @@ def parse_icm(args: Sequence[str] | None = None) -> tuple[IcmConfig, Method]:
         for other in METHODS.values()
         if other is not kind
     ]
-    config, method = parse(
-        [IcmConfig, kind],
+    config, method, *added = parse(
+        [IcmConfig, kind, *more],
         args,
         elsewhere,
         f"Shown are the settings of --method {kind.name}. Those of others: {' '.join(others)}",
     )
     _check_needs(config, method)
-    return config, method
+    return config, method, *added
 
 
 def _check_needs(config: IcmConfig, method: Method) -> None:
