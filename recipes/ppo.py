@@ -17,6 +17,7 @@ from icm_rl.rl.environment import load_environment
 from icm_rl.rl.models import load_policy, load_value_model, make_accelerator
 from icm_rl.rl.ppo import PPO
 from icm_rl.rl.rewards import RewardsConfig
+from icm_rl.rl.watching import check_watched
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
 from icm_rl.trainer import end_training
@@ -33,6 +34,7 @@ def main() -> None:
         device=accelerator.device,
         deepspeed=getattr(accelerator.state, "deepspeed_plugin", None),
     )
+    check_watched(config, environment)
     trust, name = config.trust_remote_code, model.model_name_or_path
     set_seed(config.seed)  # of fresh adapters
     policy = load_policy(model, trust)
@@ -55,7 +57,8 @@ def main() -> None:
     record = trainer.train()
     if accelerator.is_main_process:
         numbers = {name: value for name, value in record.items() if "/" in name}
-        best = {"best": trainer.best} if trainer.best else {}
+        names = ("update", "score", "first")
+        best = {"best": {n: getattr(trainer.watched, n) for n in names}} if trainer.watched else {}
         metrics = {"seconds": round(trainer.seconds, 2), **best, **numbers}
         write_policy_card(stage.folder, "PPO", name, metrics)
         write_json(stage.metrics, metrics)

@@ -11,7 +11,7 @@ from icm_rl.pipeline import policy_folders
 from icm_rl.report import charts
 from icm_rl.report.names import LABEL_FIGURES
 from icm_rl.report.page import Card, Figure, Page, Section, Table
-from icm_rl.rewardbench.policy import episode_of
+from icm_rl.report.training import training_section
 from icm_rl.tasks.base import Messages
 
 _JUDGE = "zero-shot judge"
@@ -59,7 +59,7 @@ def run_page(folder: Path, report: Mapping[str, Any], history: Sequence[Mapping[
         [
             _labels(report, history),
             _reward_models(report),
-            _training(report["rl"], updates, folder / training),
+            training_section(report["rl"], updates, folder / training),
             _policy(report, answers),
             Section(
                 "browse",
@@ -166,8 +166,18 @@ def _labels(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> 
         "examples is searched on its own; bands go from the lowest pool to the highest. Gold "
         "labels measure, and are never seen by the search.",
         figures,
-        [Table("Accuracy, percent", ["labels", "right"], rows)] if rows else [],
+        [
+            *([Table("Accuracy, percent", ["labels", "right"], rows)] if rows else []),
+            *([_confusion(report["icm"]["confusion"])] if "confusion" in report["icm"] else []),
+        ],
     )
+
+
+def _confusion(counts: Mapping[str, Mapping[str, int]]) -> Table:
+    """How many of each gold label got which."""
+    names = sorted({name for row in counts.values() for name in row} | counts.keys())
+    rows = [[label, *(row.get(name, 0) for name in names)] for label, row in counts.items()]
+    return Table("Labels found of each gold label", ["gold", *names], rows)
 
 
 def _over_pools(
@@ -271,52 +281,6 @@ def _reward_models(report: Mapping[str, Any]) -> Section:
             Table("Accuracy by subset", ["subset", *models], by_subset, folded=True),
         ],
     )
-
-
-def _training(rl: str, updates: Sequence[Mapping[str, Any]], folder: Path) -> Section:
-    figures = []
-    events = _events(updates, folder)
-    for key, title, unit, look in (
-        (
-            "objective/scores",
-            "Reward model's score",
-            "score",
-            "It should climb and level off; a climb without end may be reward hacking.",
-        ),
-        (
-            "objective/kl",
-            "KL to the base model",
-            "nats an answer",
-            "The price of the score: how far the policy has moved from the base model.",
-        ),
-        (
-            "val/length",
-            "Length of the answers",
-            "tokens",
-            "A steady climb with the score says that the reward model likes length.",
-        ),
-    ):
-        points = [(u["episode"], u[key]) for u in updates if key in u]
-        if points:
-            spec = charts.lines(title, "episode", unit, {"policy": points}, (), events)
-            figures.append(Figure(spec, look))
-    return Section(
-        "training",
-        f"3. {rl.upper()}",
-        "Did the policy learn what the reward model likes, and at what distance from where it "
-        "began? Dashed lines are events; hovering names them.",
-        figures,
-    )
-
-
-def _events(updates: Sequence[Mapping[str, Any]], folder: Path) -> list[tuple[float, str]]:
-    """What happened to a run, by episode: what was saved and is still there, and an end by KL."""
-    saved = [*folder.glob("checkpoint-*"), *folder.glob("policy-*")]
-    events = [(float(episode), path.name) for path in saved if (episode := episode_of(path))]
-    most = read_json(folder / "settings.json")["settings"].get("max_kl")
-    if most is not None and updates[-1]["objective/kl"] > most:
-        events.append((updates[-1]["episode"], f"ended: the KL exceeded {most:g}"))
-    return sorted(events)
 
 
 def _policy(report: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Section:

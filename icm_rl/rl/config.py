@@ -136,6 +136,20 @@ class PPOConfig:
     eval_steps: Annotated[int, Ge(1)] = field(
         default=10, metadata={"help": "Updates between two evaluations on the held-out prompts."}
     )
+    watch: str | None = field(
+        default=None,
+        metadata={
+            "help": "The reward by whose mean on held-out prompts the best policy is kept, as in "
+            "--rewards, without its weight; by default their sum."
+        },
+    )
+    max_loss: Annotated[float | None, Gt(0)] = field(
+        default=None,
+        metadata={
+            "help": "The share of what it had gained by which the watched reward may fall on "
+            "held-out prompts, at two evaluations in a row, before the run ends early."
+        },
+    )
     save_steps: Annotated[int, Ge(1), EXECUTION] = field(
         default=50, metadata={"help": "Updates between two checkpoints."}
     )

@@ -217,6 +217,12 @@ def make_accelerator(config: PPOConfig) -> Accelerator:
         if "logging capability" not in str(error):
             raise
         raise InputError(f"--report_to: {error}") from None
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": config.per_device_train_batch_size,
+            "gradient_accumulation_steps": config.gradient_accumulation_steps,
+            "gradient_clipping": config.max_grad_norm,
+        }
     for tracker in config.report_to:
         if tracker not in map(str, accelerator.log_with):
             raise InputError(f"--report_to {tracker}: not installed; pip install {tracker}")

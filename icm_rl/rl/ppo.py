@@ -39,6 +39,7 @@ from icm_rl.rl.arithmetic import (
 )
 from icm_rl.rl.checkpoints import Checkpoints
 from icm_rl.rl.config import PPOConfig
+from icm_rl.rl.diagnostics import kl_by_position, update_means
 from icm_rl.rl.environment import Environment
 from icm_rl.rl.experience import Collected, Shaped, answer_rows
 from icm_rl.rl.learning import mini_batches, token_losses
@@ -46,6 +47,7 @@ from icm_rl.rl.models import PolicyWithValue, prepare_reference
 from icm_rl.rl.prompts import Prompt, prompt_indices
 from icm_rl.rl.rewards import weighted_sum
 from icm_rl.rl.vllm import VLLMRollouts
+from icm_rl.rl.watching import Watched
 
 _HELD_OUT = 2**40
 """Episode number of the first held-out answer: beyond any that is trained on."""
@@ -79,19 +81,13 @@ class PPO:
         self.batch_size = config.local_batch_size * accelerator.num_processes
         self.updates = math.ceil(config.total_episodes / self.batch_size)
         self.update, self.seconds, self.kl_coef = 0, 0.0, config.kl_coef
-        self.best: dict[str, float] | None = None
+        self.watched: Watched | None = None
         self.moments = RunningMoments()
         self.times: dict[str, float] = {}
         model = PolicyWithValue(policy, value)
         disable_dropout_in_model(model)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable()
-        if accelerator.distributed_type == DistributedType.DEEPSPEED:
-            accelerator.state.deepspeed_plugin.deepspeed_config |= {
-                "train_micro_batch_size_per_gpu": config.per_device_train_batch_size,
-                "gradient_accumulation_steps": config.gradient_accumulation_steps,
-                "gradient_clipping": config.max_grad_norm,
-            }
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, eps=1e-5, fused=True)
         steps = self.updates * config.num_ppo_epochs * config.num_mini_batches
@@ -120,6 +116,8 @@ class PPO:
         """
         config, main = self.config, self.accelerator.is_main_process
         self._resume()
+        if self.held_out and self.watched is None:
+            self._evaluate()
         record: dict[str, float] = {}
         progress = Progress("PPO", self.updates, self.update, "update", shown=main)
         while self.update < self.updates:
@@ -138,7 +136,7 @@ class PPO:
             progress.advance(**{name: record[key] for name, key in shown.items()})
             if config.policy_steps and self.update % config.policy_steps == 0:
                 self.checkpoints.save_policy(f"policy-{self.update}")
-            if config.max_kl is not None and record["objective/kl"] > config.max_kl:
+            if self._must_end(record):
                 break
             if self.update % config.save_steps == 0 and self.update < self.updates:
                 self.checkpoints.save(self.update, self._state())
@@ -151,7 +149,7 @@ class PPO:
         return {
             "seconds": self.seconds,
             "kl_coef": self.kl_coef,
-            "best": self.best,
+            "watched": self.watched and asdict(self.watched),
             "moments": asdict(self.moments),
         }
 
@@ -160,7 +158,8 @@ class PPO:
         state = self.checkpoints.resume()
         if state:
             self.update, self.seconds = state["update"], state["seconds"]
-            self.kl_coef, self.best = state["kl_coef"], state["best"]
+            self.kl_coef = state["kl_coef"]
+            self.watched = state["watched"] and Watched(**state["watched"])
             self.moments = RunningMoments(**state["moments"])
 
     def _step(self) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -222,20 +221,10 @@ class PPO:
     def _record(
         self, collected: Collected, shaped: Shaped, losses: dict[str, torch.Tensor]
     ) -> dict[str, float]:
-        """The update's line of the history, by the names of TRL's former PPO."""
-        mask, kl = collected.rollout.mask, shaped.kl.sum(1)
-        means = self._means(
-            {
-                "objective/scores": shaped.scores.mean(),
-                "objective/kl": kl.mean(),
-                "objective/entropy": (collected.entropies * mask).sum(1).mean(),
-                "objective/non_score_reward": -shaped.penalty * kl.mean(),
-                "objective/rlhf_reward": (shaped.scores - shaped.penalty * kl).mean(),
-                "val/ended": collected.rollout.ended.float().mean(),
-                "val/length": mask.sum(1).float().mean(),
-                **losses,
-            }
-        )
+        """The update's line of the history."""
+        means = self._means(update_means(collected, shaped) | losses)
+        most, mask = self.config.response_length, collected.rollout.mask
+        positions = kl_by_position(shaped.kl, mask, most, self._total)
         columns = zip(collected.terms, collected.everywhere[:, 1:].T, strict=True)
         rewards = {
             f"rewards/{name}": column.nanmean().item()
@@ -248,6 +237,7 @@ class PPO:
             "lr": self.scheduler.get_last_lr()[0],
             "kl_coef": self.kl_coef,
             **means,
+            **positions,
             **rewards,
             **{f"time/{name}": seconds for name, seconds in self.times.items()},
         }
@@ -355,7 +345,7 @@ class PPO:
         return {name: total / steps for name, total in totals.items() if name != "loss"}
 
     def _evaluate(self) -> dict[str, float]:
-        """The mean rewards of answers to the held-out prompts; the best policy so far is kept."""
+        """The mean rewards of answers to the held-out prompts; a best policy is kept."""
         processes, count = self.accelerator.num_processes, len(self.held_out)
         own = range(self.accelerator.process_index, -(-count // processes) * processes, processes)
         prompts = [self.held_out[index % count] for index in own]
@@ -368,13 +358,19 @@ class PPO:
             for column in every
         ]
         score, *means = self._gather(columns).nanmean(0).tolist()
-        if self.best is None or score > self.best["score"]:
-            self.best = {"update": self.update, "score": score}
+        named = dict(zip(terms, means, strict=True))
+        watched = named[self.config.watch] if self.config.watch else score
+        self.watched = self.watched or Watched(watched)
+        if self.watched.is_best(self.update, watched):
             self.checkpoints.save_policy("best")
-        named = zip(terms, means, strict=True)
-        return {"eval/scores": score} | {
-            f"eval/rewards/{name}": value for name, value in named if not math.isnan(value)
+        return {"eval/scores": score, "eval/lost": self.watched.lost(watched)} | {
+            f"eval/rewards/{name}": value for name, value in named.items() if not math.isnan(value)
         }
+
+    def _must_end(self, record: dict[str, float]) -> bool:
+        """Whether the policy has drifted too far, or lost too much of what it had gained."""
+        bounds = {"objective/kl": self.config.max_kl, "eval/lost": self.config.max_loss}
+        return any(most is not None and record.get(k, 0) > most for k, most in bounds.items())
 
     def _gather(self, columns: Sequence[Sequence[float | None]]) -> torch.Tensor:
         """Columns of numbers from all processes, (total batch, columns); NaN where one is None."""
