@@ -23,6 +23,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
@@ -41,8 +42,6 @@ SAMPLE = 512
 """Examples of which a plan is made, where a method does not label in pools."""
 EXACT = ("zero_shot", "random_few_shot", "easy_to_hard", "folds", "ccs", "pca", "random_probe")
 """The methods that ask the same whatever the model answers."""
-
-
 _SURE = 0.9
 
 
@@ -65,6 +64,14 @@ class CountingEngine(LocalEngine):
         self.known: dict[str, int] = {}
         super().__init__(_smallest(config, tokenizer), tokenizer, continuations, cache_tokens)
         self.asked.clear()  # by itself, to know how it can attend
+
+    def with_model(self, model: PreTrainedModel) -> "CountingEngine":
+        """The same: what its model learned does not count."""
+        other = CountingEngine(
+            self.model.config, self.tokenizer, self.continuations, self.cache_tokens
+        )
+        other.asked, other.known = self.asked, self.known
+        return other
 
     def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         self.asked.append(requests)
@@ -122,9 +129,10 @@ class Size:
         tables = {id(one.weight): one.weight.numel() for one in embeddings if one is not None}
         every, outside = model.num_parameters(), sum(tables.values())
         text = config.get_text_config()
-        heads = text.num_attention_heads
-        width = getattr(text, "head_dim", None) or text.hidden_size // heads
-        kept = 2 * text.num_hidden_layers * width * (text.num_key_value_heads or heads)
+        heads = getattr(text, "num_attention_heads", 0)  # a model without attention has none
+        width = getattr(text, "head_dim", None) or (text.hidden_size // heads if heads else 0)
+        keeping = getattr(text, "num_key_value_heads", None) or heads
+        kept = 2 * text.num_hidden_layers * width * keeping
         return cls(every, every - outside, text.num_hidden_layers, heads * width, kept)
 
     def operations(self, cost: Cost, mean_prompt: float) -> float:

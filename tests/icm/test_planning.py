@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM, MambaConfig
 
 from icm_rl.engines import LocalEngine
 from icm_rl.errors import InputError
@@ -45,6 +45,9 @@ def test_what_does_not_depend_on_answers_is_planned_to_the_token(
     assert plan.exact and plan.parts == 1
     for name in ("prompt_tokens", "computed_tokens", "trained_tokens"):
         assert getattr(plan.cost, name) == getattr(cost, name)
+    assert sum(map(len, plan.asked)) >= len(examples)
+    longest = max(counting.count_tokens(e.text) for e in examples)
+    assert longest / 2 < plan.mean_prompt < 7 * longest + 20
 
 
 def test_a_search_is_planned_by_one_of_its_pools(preferences, engine, counting, tmp_path):
@@ -90,6 +93,14 @@ def test_a_size_is_that_of_the_weights(tied):
     read = size.operations(Cost(computed_tokens=5), mean_prompt=20)
     assert read == 5 * (2 * size.computing + 4 * 3 * 16 * 10)
     assert size.operations(Cost(trained_tokens=5), mean_prompt=20) == 3 * read
+
+
+@pytest.mark.parametrize("config", [GPT2Config(n_layer=2), MambaConfig(num_hidden_layers=2)])
+def test_architectures_name_their_sizes_differently(config):
+    size = Size.of(config)
+    assert size.parameters > size.computing > 0 and size.layers == 2
+    has_attention = isinstance(config, GPT2Config)
+    assert size.kept == (2 * 2 * 768 if has_attention else 0)
 
 
 @pytest.mark.process
