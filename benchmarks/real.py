@@ -87,9 +87,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "mean_log_odds": {"objective": "mean_log_odds", **_SWEEPS},
     "paper": {"objective": "mean_log_odds", **_ONCE},
     "paper_centered": {"objective": "centered", **_ONCE},
-    "random_few_shot": {
-        **{"method": "random_few_shot", "objective": "centered", "baselines": False}
-    },
+    "random_few_shot": {"method": "random_few_shot", "objective": "centered", "baselines": False},
 }
 """The ways to label and their settings; the paper's begin with K examples. The baselines of the
 others are the same whatever the way."""

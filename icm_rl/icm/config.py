@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 from annotated_types import Ge
 
@@ -161,6 +161,10 @@ class IcmConfig(EngineConfig):
         return hub
 
 
+@overload
+def parse_icm(args: Sequence[str] | None = None) -> tuple[IcmConfig, Method]: ...
+@overload
+def parse_icm(args: Sequence[str] | None, one: type, /, *more: type) -> tuple[Any, ...]: ...
 def parse_icm(args: Sequence[str] | None = None, *more: type) -> tuple[Any, ...]:
     """The settings of the stage, the method with its own, and what more dataclasses have.
 

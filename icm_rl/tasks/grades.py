@@ -13,20 +13,19 @@ from icm_rl.errors import InputError
 from icm_rl.tasks.base import Dataset, Example, Label, Responses, Task, add_example
 from icm_rl.tasks.pairs import as_query
 from icm_rl.tasks.relations import implication
-from icm_rl.tasks.responses import kept_responses, one_each
+from icm_rl.tasks.responses import LABEL_FIELDS, kept_responses, one_each
 
 TEMPLATE = (
     "Query: {query}\nResponse: {response}\nClaim: This response deserves at least {k} of {n} "
     "points\nI think this claim is"
 )
-_GRADE_FIELDS = {"gold": "labels", "human": "human_labels"}
 
 
 def add(task: Task, data: Dataset, row: Row, index: int) -> None:
     """Adds a row's responses, each a group of claims; a repeated response is left out."""
     prompt, texts = row.messages("prompt", "user"), row.texts("responses")
     group = row.id(index)
-    grades = {name: _grades(task, row, field, len(texts)) for name, field in _GRADE_FIELDS.items()}
+    grades = {name: _grades(task, row, field, len(texts)) for name, field in LABEL_FIELDS.items()}
     kept = kept_responses(data, row, group, texts)
     thresholds = range(2, task.highest_grade + 1)
     claims = {f"{group}:{r}": [f"{group}:{r}:{k}" for k in thresholds] for r in kept}

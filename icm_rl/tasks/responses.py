@@ -17,14 +17,14 @@ from icm_rl.tasks.relations import unrelated
 TEMPLATE = (
     "Query: {query}\nResponse: {response}\nClaim: This response is helpful\nI think this claim is"
 )
-_LABEL_FIELDS = {"gold": "labels", "human": "human_labels"}
+LABEL_FIELDS = {"gold": "labels", "human": "human_labels"}
 
 
 def add(task: Task, data: Dataset, row: Row, index: int) -> None:
     """Adds a row's responses, a group; a response that repeats another one is left out."""
     prompt, texts = row.messages("prompt", "user"), row.texts("responses")
     group = row.id(index)
-    known = {name: _labels(task, row, field, len(texts)) for name, field in _LABEL_FIELDS.items()}
+    known = {name: _labels(task, row, field, len(texts)) for name, field in LABEL_FIELDS.items()}
     kept = kept_responses(data, row, group, texts)
     if kept:
         claims = {f"{group}:{k}": [f"{group}:{k}"] for k in kept}
