@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from icm_rl.experiment.config import Cell, ExperimentConfig, cells
+from icm_rl.experiment.config import Cell, ExperimentConfig, cells, short_names
 from icm_rl.experiment.measuring import measured, open_cell, quiet_with_threads
 from icm_rl.experiment.page import experiment_page
 from icm_rl.experiment.summary import better_than_icm, family, summary
@@ -87,16 +87,14 @@ def _page(config: ExperimentConfig, planned: list[Cell], found: list[dict[str, A
     others = [name for name in methods if name not in icm and not methods[name].needs & given]
     lines: dict[str, dict[str, Any]] = defaultdict(dict)
     better: dict[str, dict[str, list[str]]] = defaultdict(dict)
-    for model in dict.fromkeys(cell.model for cell in planned):
+    for model, short in short_names(config.models).items():
         for task, of_task in config.tasks.items():
             own = [f for f in found if (f["model"], f["task"]) == (model, task)]
             icm_config, _ = parse_icm(next(c.flags for c in planned if c.task == task))
             test = icm_config.configured_task.load(of_task["test_data"])
             groups = {example.id: example.group for example in test.examples}
-            lines[Path(model).name][task] = summary(own, groups, config.reference, golden)
-            better[Path(model).name][task] = better_than_icm(
-                lines[Path(model).name][task], icm, others
-            )
+            lines[short][task] = summary(own, groups, config.reference, golden)
+            better[short][task] = better_than_icm(lines[short][task], icm, others)
     shown = [*icm, *map(family, icm)]
     return experiment_page(lines, config.reference, config.seeds, shown, better)
 

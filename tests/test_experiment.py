@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from icm_rl.errors import InputError
-from icm_rl.experiment.config import ExperimentConfig, cells
+from icm_rl.experiment.config import ExperimentConfig, cells, short_names
 from icm_rl.experiment.measuring import context
 from icm_rl.experiment.summary import better_than_icm, estimate, family, frontier, summary
 from icm_rl.files import write_jsonl
@@ -88,6 +88,12 @@ def test_intervals_are_those_of_resampled_groups_and_seeds():
     # seeds that differ widen it
     seeds = estimate(np.stack([np.ones(400), np.zeros(400)]), np.ones(400))
     assert seeds.interval == (0, 1)
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders():
+    assert short_names(["org/one", "two"]) == {"org/one": "one", "two": "two"}
+    models = ["runs/small/model", "runs/large/model", "other"]
+    assert list(short_names(models).values()) == ["small/model", "large/model", "other"]
 
 
 def test_a_context_is_of_whole_groups_and_the_seeds(preferences, engine):

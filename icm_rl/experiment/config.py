@@ -131,11 +131,11 @@ def cells(config: ExperimentConfig) -> list[Cell]:
 
 
 def _cells(config: ExperimentConfig) -> Iterator[Cell]:
-    for model in config.models:
+    for model, name in short_names(config.models).items():
         for task, of_task in config.tasks.items():
             for method, of_method in config.methods.items():
                 for seed in range(config.seeds):
-                    own = (Path(model).name, task, _file_name(method), str(seed))
+                    own = (_file_name(name), task, _file_name(method), str(seed))
                     folder = Path(config.output_dir).joinpath("cells", *own)
                     flags = method_flags(of_task, of_method) + _flags(
                         {
@@ -224,5 +224,14 @@ def _check_gold(task: str, method: str, kind: Method, splits: Sequence[Dataset])
         )
 
 
-def _file_name(method: str) -> str:
-    return method.replace("/", "-")
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """Each model's last name, and as many of the folders before it as tell them all apart."""
+    names, depth = {model: Path(model).name for model in models}, 1
+    while len(set(names.values())) < len(names):
+        depth += 1
+        names = {model: "/".join(Path(model).parts[-depth:]) for model in models}
+    return names
+
+
+def _file_name(name: str) -> str:
+    return name.replace("/", "-")
