@@ -16,6 +16,7 @@ from icm_rl.icm.prompting import (
     random_labels,
     zero_shot_log_probs,
 )
+from icm_rl.icm.surface import surface
 from icm_rl.progress import Progress
 from icm_rl.tasks import Dataset, Label, Task, grades, group_members
 
@@ -44,9 +45,18 @@ def labeling_metrics(
             label: count / len(labels) for label, count in _counts(labels.values()).items()
         },
         **_confusion(labels, data, task),
+        **_surface(labels, data),
         "label_accuracy": accuracy(labels, data.gold),
         "human_label_accuracy": accuracy(data.human, data.gold) if data.human else None,
     }
+
+
+def _surface(labels: Labels, data: Dataset) -> dict[str, Any]:
+    """How much of the labels simple features tell, and of the gold ones, where all are known."""
+    found = surface(data, labels)
+    if found and all(id in data.gold for id in labels):
+        found["gold_accuracy"] = surface(data, {id: data.gold[id] for id in labels}).get("accuracy")
+    return {"surface": found} if found else {}
 
 
 def _confusion(labels: Labels, data: Dataset, task: Task) -> dict[str, dict[str, dict[str, int]]]:

@@ -169,6 +169,7 @@ def _labels(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> 
         [
             *([Table("Accuracy, percent", ["labels", "right"], rows)] if rows else []),
             *([_confusion(report["icm"]["confusion"])] if "confusion" in report["icm"] else []),
+            *([_surface(report["icm"]["surface"])] if "surface" in report["icm"] else []),
         ],
     )
 
@@ -178,6 +179,20 @@ def _confusion(counts: Mapping[str, Mapping[str, int]]) -> Table:
     names = sorted({name for row in counts.values() for name in row} | counts.keys())
     rows = [[label, *(row.get(name, 0) for name in names)] for label, row in counts.items()]
     return Table("Labels found of each gold label", ["gold", *names], rows)
+
+
+def _surface(found: Mapping[str, Any]) -> Table:
+    """Of which features the labels may be."""
+    gold = found.get("gold_accuracy")
+    beside = "" if gold is None else f", of gold labels {_percent(gold)}"
+    return Table(
+        f"Simple features tell {_percent(found['accuracy'])} of the labels of other prompts "
+        f"(chance {_percent(found['chance'])}{beside}); where that is much, the labels may be of "
+        "these",
+        ["feature", "weight for the first label"],
+        [[name, weight] for name, weight in found["features"].items()],
+        folded=True,
+    )
 
 
 def _over_pools(
