@@ -14,7 +14,7 @@ from icm_rl.models import resolve
 from icm_rl.rl.environment import Environment
 from icm_rl.rl.prompts import Prompt
 from icm_rl.rl.rewards import Reward
-from icm_rl.rl.vllm import vllm_errors
+from icm_rl.rl.vllm import keep_base_weights, vllm_errors
 from icm_rl.trainer import TrainerProgress, end_training, last_complete_checkpoint, prepare
 
 _NAMES = {
@@ -113,6 +113,8 @@ def train_grpo(
             callbacks=[TrainerProgress("GRPO", shown), history],
         )
         trainer.remove_callback(PrinterCallback)
+        if training.use_vllm:
+            keep_base_weights(trainer.vllm_generation)
         result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     trainer.save_model(str(folder / "policy"))
     metrics = {"seconds": round(result.metrics["train_runtime"], 2), **history.last}

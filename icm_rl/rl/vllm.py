@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.generation.vllm_generation import VLLMGeneration
 
@@ -48,6 +49,7 @@ class VLLMRollouts:
                 max_completion_length=config.response_length,
                 trust_remote_code=config.trust_remote_code,
             )
+        keep_base_weights(self.generation)
 
     def generate(self, prompts: Sequence[Messages]) -> Rollout:
         """Samples an answer to each prompt from the policy as it is now.
@@ -62,6 +64,33 @@ class VLLMRollouts:
         responses = [torch.tensor(ids, device=self.policy.device) for ids in answers]
         ends = torch.tensor(end_tokens(self.policy, self.tokenizer), device=self.policy.device)
         return as_rollout(self.tokenizer, encoded, responses, ends)
+
+
+def keep_base_weights(generation: VLLMGeneration) -> None:
+    """Makes ``sync_weights`` leave the weights below adapters as they are, bit for bit.
+
+    TRL adds the adapters to them, sends the sums, and subtracts the adapters again, which in few
+    bits gives other weights than before, and more so sync by sync (its issue 6688).
+    """
+    sync = generation.sync_weights
+
+    def exact_sync() -> None:
+        with unchanged(generation.model):
+            sync()
+
+    generation.sync_weights = exact_sync
+
+
+@contextmanager
+def unchanged(model: torch.nn.Module) -> Iterator[None]:
+    """Restores at the end the weights below adapters, of which there is a copy meanwhile."""
+    layers = [m.get_base_layer() for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    weights = [weight for layer in layers for weight in layer.parameters(recurse=False)]
+    before = [weight.detach().to("cpu", copy=True) for weight in weights]
+    yield
+    with torch.no_grad():
+        for weight, kept in zip(weights, before, strict=True):
+            weight.copy_(kept)
 
 
 @contextmanager
