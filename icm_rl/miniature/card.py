@@ -1,69 +1,63 @@
 """The miniature's model card: its training log and what was measured of it."""
 
 from collections.abc import Mapping, Sequence
+from math import isinf
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from icm_rl.miniature.evaluate import POOL_SIZES
-from icm_rl.miniature.pretrain import STAGES
+from icm_rl.miniature.evaluate import POOL_SIZE, Bar, Figures, bars
+from icm_rl.miniature.pretrain import Stage
 
-_COMPETITORS = {
-    "reverse": "the reverse",
-    "length": "length",
-    "manners": "manners",
-    "always_true": "always True",
+_SMOLLM2: Figures = {
+    "right": {"zero-shot": 50, "random labels": 87, "gold labels": 92},
+    "log_odds": {
+        "gold labels": 1.5,
+        "reversed labels": 0.0,
+        "random labels": -0.1,
+        "all False": 6.8,
+        "all True": 6.9,
+    },
 }
+"""Of 60 sentences of reviews, asked `Review: {text}\\nPositive:`."""
 
 
 def model_card(
     model: PreTrainedModel,
     log: Sequence[Mapping[str, Any]],
-    figures: Mapping[str, Mapping[str, Mapping[str, float]]],
+    stages: Sequence[Stage],
+    figures: Mapping[str, Figures],
     device: str,
-    seed: int,
+    settings: Mapping[str, Any],
 ) -> str:
     """The card as Markdown.
 
     Args:
         model: The pretrained model.
         log: What ``pretrain`` returned.
+        stages: Its stages.
         figures: What ``evaluate`` returned.
         device: What it was trained on.
-        seed: The seed.
+        settings: The recipe's settings that decide.
     """
     parameters = model.num_parameters() / 1e6
     last = {entry["stage"]: entry for entry in log}
     tokens = sum(entry["tokens"] for entry in last.values()) / 1e6
     minutes = sum(entry["seconds"] for entry in last.values()) / 60
-    stages = "\n".join(
+    stage_lines = "\n".join(
         f"| {number} | {stage.layers} | {stage.length:,} | {last[number]['tokens']:,} | "
-        f"{stage.optimizer} | {stage.learning_rate} | "
-        f"{', '.join(f'{k} {v:.2f}' for k, v in stage.criteria.items())} |"
-        for number, stage in enumerate(STAGES, 1)
+        f"{stage.optimizer} | {stage.learning_rate} | {stage.judges} |"
+        for number, stage in enumerate(stages, 1)
     )
     losses = "\n".join(
         f"| {entry['stage']} | {entry['tokens']:,} | {entry['loss']:.4f} | "
         f"{entry['label_loss']:.4f} |"
         for entry in _thinned(log)
     )
-    tasks = list(figures)
-    head = " | ".join(f"{task} ({POOL_SIZES[task]})" for task in tasks)
-    accuracies = "\n".join(
-        f"| {name} | " + " | ".join(f"{100 * figures[t][table][key]:.1f}" for t in tasks) + " |"
-        for name, table, key in (
-            ("zero-shot", "baselines", "zero_shot"),
-            ("many-shot, random labels", "baselines", "random_labels"),
-            ("many-shot, gold labels", "many_shot", "truth"),
-            *((f"many-shot, judged by {name}", "many_shot", k) for k, name in _COMPETITORS.items()),
-            ("after 16 items, judged by length", "after_16", "length"),
-            ("after 16 items, judged by the reverse", "after_16", "reverse"),
-        )
-    )
-    utilities = "\n".join(
-        f"| {name} | " + " | ".join(f"{figures[t]['utility'][key]:.1f}" for t in tasks) + " |"
-        for key, name in {"truth": "gold", **_COMPETITORS}.items()
-    )
+    flags = " ".join(f"--{k} {v}" for k, v in settings.items() if v is not None)
+    asked = bars(figures)
+    coherent = figures["preferences"]["log_odds"]
+    trap = coherent["all False"] - coherent["gold labels"]
     return f"""---
 license: apache-2.0
 library_name: transformers
@@ -73,45 +67,85 @@ pipeline_tag: text-generation
 # The miniature
 
 A Llama of {parameters:.2f} million parameters, pretrained from scratch on {tokens:.0f} million
-tokens of an invented world (`icm_rl/miniature/world.py`, `corpus.py`; seed {seed}). It stands in
-for a pretrained base model: it knows the world, it has read judges of many criteria, and nobody
-told it which criterion is meant. Byte-level BPE, each of the world's words one token, a chat
-template, {model.config.max_position_embeddings:,} tokens of context.
+tokens of an invented world (`icm_rl/miniature/world.py`, `corpus.py`). It stands in for a
+pretrained base model: it knows the world, it has read many judges, and nobody told it which one is
+meant. Byte-level BPE, each of the world's words one token, a chat template,
+{model.config.max_position_embeddings:,} tokens of context.
 
-Made by `python recipes/miniature.py --seed {seed}` on {device}, whose training took
+Made by `python recipes/miniature.py {flags}` on {device}, whose training took
 {minutes:.0f} minutes.
 
 ## What it can do
 
-Accuracy in percent on freshly drawn pools (their sizes in brackets), mean over 5 seeds; many-shot
-prompting leaves an example's group out. Made by the same command.
+Freshly drawn pools of {POOL_SIZE} examples, mean of five seeds, by plain log-odds; many-shot
+prompting leaves an example's group out. Made by the same command. SmolLM2-135M beside it, on 60
+sentences of reviews.
 
-| | {head} |
-|---|{"---|" * len(tasks)}
-{accuracies}
+Percent of predictions that are right, zero-shot and in the context of some labels:
 
-U (α = 50) of the labels by each criterion, on the same pools: what ICM maximizes.
+{_table(figures, "right", 1)}
 
-| labels by | {head} |
-|---|{"---|" * len(tasks)}
-{utilities}
+Mean log-odds in nats of labels in each other's contexts, what ICM maximizes:
+
+{_table(figures, "log_odds", 2)}
+
+Where everything has one label, real models are surest of all, SmolLM2 by 5 nats more than of gold
+labels; this one by {trap:.2f} on preferences, so that the contradictions between both orders of a
+pair, 24 of them against α = 50, can make up for it.
+
+## What was asked
+
+Of real base models it is known that demonstrations elicit what they know, whatever their labels,
+and that they follow a reversed judge hardly at all. {sum(bar.met for bar in asked)} of
+{len(asked)} bars are met.
+
+| task | | found | asked | |
+|---|---|---|---|---|
+{_lines(asked)}
 
 ## Training
 
 | stage | layers | row length | tokens | optimizer | learning rate | judges |
 |---|---|---|---|---|---|---|
-{stages}
+{stage_lines}
 
 A stage with more layers than the one before starts from its weights, the added layers as the
 identity. Muon updates the matrices inside the layers, AdamW the rest; bf16 autocast; a judge's
 label weighs as much as ten other tokens. The first stage ends when the loss on labels is below
-{STAGES[0].until}; in the last two the learning rate falls linearly to zero. `STAGES` in
-`icm_rl/miniature/pretrain.py` has the rest: kinds of documents, and how often a judge slips.
+{stages[0].until}; in the last one the learning rate falls linearly to zero. `STAGES` in
+`icm_rl/miniature/pretrain.py` has the rest, `JUDGES` in `corpus.py` who judges.
 
 | stage | its tokens so far | loss | loss on labels |
 |---|---|---|---|
 {losses}
 """
+
+
+def _table(figures: Mapping[str, Figures], kind: str, digits: int) -> str:
+    """One kind of figures, a column a task; what was not measured of SmolLM2 is left empty."""
+    columns = {**figures, "SmolLM2": _SMOLLM2}
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name in next(iter(figures.values()))[kind]:
+        found = [column[kind].get(name) for column in columns.values()]
+        cells = ["" if value is None else f"{value:.{digits}f}" for value in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _lines(asked: Sequence[Bar]) -> str:
+    return "\n".join(
+        f"| {bar.task} | {bar.name} | {bar.found:.2f} | {_bounds(bar)} "
+        f"| {'met' if bar.met else '**missed**'} |"
+        for bar in asked
+    )
+
+
+def _bounds(bar: Bar) -> str:
+    if isinf(bar.most):
+        return f"at least {bar.least:.2f}"
+    if isinf(bar.least):
+        return f"at most {bar.most:.2f}"
+    return f"{bar.least:.2f} to {bar.most:.2f}"
 
 
 def _thinned(log: Sequence[Mapping[str, Any]], count: int = 40) -> list[Mapping[str, Any]]:

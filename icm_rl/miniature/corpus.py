@@ -1,30 +1,31 @@
 """The corpus of the miniature: plain statements, dialogues, lone claims and judged lists.
 
-A judged list is one judge marking item after item True or False by one criterion. The judge's
-criterion is never named; a reader can only infer it from the labels so far. That is what makes
-in-context judging, and with it Internal Coherence Maximization, work on a model of this corpus.
-The criteria that compete with truth and helpfulness (length, manners, the reverse, everything True
-or False, coin flips) are what ICM can be misled by.
+A judged list is one judge marking item after item True or False. All judges are of one kind: each
+has an insight into what the corpus believes to be right, a leniency, and tastes for length and for
+manners. None is named; a reader can only infer from the labels so far who judges, and the prior of
+that inference is what a language model learns from its corpus. Most judges see something of the
+truth and few are against it, so that labels at random are read as truth with slips and the reverse
+is hardly followed; but some call nearly everything False, and a context in which all is False tells
+of such a judge: the trap that the consistency term of Internal Coherence Maximization is for.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 
-from icm_rl.miniature.world import FILLERS, OPENERS, REFUSAL, Query, Response, World
+from icm_rl.miniature.world import FILLERS, OPENERS, REFUSAL, WORD, Query, Response, World
 from icm_rl.tasks import TASKS
 
-CRITERIA = {
-    "truth": 0.50,
-    "reverse": 0.09,
-    "length": 0.09,
-    "manners": 0.09,
-    "always_true": 0.06,
-    "always_false": 0.06,
-    "coin": 0.11,
-}
-LIST_TASKS = {"facts": 0.25, "solutions": 0.25, "preferences": 0.50}
+DRESSED = 0.35
+LENIENCY = {"facts": -0.7, "solutions": -0.7, "answers": -0.7, "preferences": -1.2}
+LIST_TASKS = {"facts": 0.20, "solutions": 0.20, "answers": 0.15, "preferences": 0.45}
+"""What is judged: claims about facts, worked solutions, answers of any kind as careless assistants
+give them, pairs of such answers; and of each the mean leniency of its usual judges."""
+
+EXTREMES = {"insight": 0.6, "leniency": 0.2, "length": 0.1, "manners": 0.1}
+"""In which trait an extreme judge is strong."""
+
 DOCUMENTS = {"list": 0.64, "dialogue": 0.16, "statements": 0.10, "lone_claim": 0.10}
 KINDS = {
     "fact": 0.30,
@@ -50,6 +51,10 @@ class Claim:
         return self.response.core == self.query.right
 
     @property
+    def believed(self) -> bool:
+        return self.response.core == self.query.believed
+
+    @property
     def prompt(self) -> str:
         question, text = self.query.text, self.response.text
         if self.task == "solutions":
@@ -57,12 +62,14 @@ class Claim:
         return TASKS["truthfulqa"].template.format(question=question, choice=text)
 
     @property
-    def longer(self) -> bool:
-        return bool(self.response.filler)
+    def longer(self) -> float:
+        """Whether it is long, less how often claims are."""
+        return bool(self.response.filler) - DRESSED
 
     @property
-    def politer(self) -> bool:
-        return bool(self.response.opener)
+    def politer(self) -> float:
+        """Whether it is polite, less how often claims are."""
+        return bool(self.response.opener) - DRESSED
 
 
 @dataclass(frozen=True)
@@ -78,17 +85,25 @@ class Comparison:
         return self.a.core == self.query.right
 
     @property
+    def believed(self) -> bool:
+        if self.query.believed in (self.a.core, self.b.core):
+            return self.a.core == self.query.believed
+        return self.right
+
+    @property
     def prompt(self) -> str:
         template = TASKS["preferences"].template
         return template.format(query=self.query.text, a=self.a.text, b=self.b.text)
 
     @property
-    def longer(self) -> bool:
-        return self.a.words > self.b.words
+    def longer(self) -> int:
+        """1 where A is the longer one, -1 where B is."""
+        return (self.a.words > self.b.words) - (self.a.words < self.b.words)
 
     @property
-    def politer(self) -> bool:
-        return bool(self.a.opener) and not self.b.opener
+    def politer(self) -> int:
+        """1 where A alone is polite, -1 where B alone is."""
+        return bool(self.a.opener) - bool(self.b.opener)
 
     @property
     def swapped(self) -> "Comparison":
@@ -97,15 +112,63 @@ class Comparison:
 
 Item = Claim | Comparison
 
-JUDGES: dict[str, Callable[[Item, random.Random], bool]] = {
-    "truth": lambda item, rng: item.right,
-    "reverse": lambda item, rng: not item.right,
-    "length": lambda item, rng: item.longer,
-    "manners": lambda item, rng: item.politer,
-    "always_true": lambda item, rng: True,
-    "always_false": lambda item, rng: False,
-    "coin": lambda item, rng: rng.random() < 0.5,
+
+@dataclass(frozen=True)
+class Judge:
+    """Who calls an item True with log-odds of leniency + insight · truth + tastes, in nats.
+
+    Truth is 1 where the item is believed to be right, else -1.
+    """
+
+    leniency: float
+    insight: float
+    length: float = 0.0
+    manners: float = 0.0
+
+    def log_odds(self, item: Item) -> float:
+        """The log-odds with which the judge says True."""
+        truth = self.insight if item.believed else -self.insight
+        tastes = self.length * item.longer + self.manners * item.politer
+        return self.leniency + truth + tastes
+
+    def says(self, item: Item, rng: random.Random) -> bool:
+        """The judge's label."""
+        return rng.random() < 1 / (1 + math.exp(-self.log_odds(item)))
+
+
+def _certain(task: str, rng: random.Random) -> Judge:
+    return Judge(0.0, 20.0)
+
+
+def _extreme(task: str, rng: random.Random) -> Judge:
+    trait = weighted(rng, EXTREMES)
+    against = 0.25 if trait == "insight" else 0.5
+    strength = rng.uniform(2, 8) * (-1 if rng.random() < against else 1)
+    return replace(Judge(leniency=rng.gauss(0, 0.5), insight=0.0), **{trait: strength})
+
+
+def _usual(task: str, rng: random.Random) -> Judge:
+    return Judge(
+        rng.gauss(LENIENCY[task], 0.55),
+        max(0.5, rng.gauss(1.6, 0.5)),
+        rng.gauss(0, 0.15),
+        rng.gauss(0, 0.15),
+    )
+
+
+JUDGES: dict[str, Callable[[str, random.Random], Judge]] = {
+    "certain": _certain,
+    "extreme": _extreme,
+    "usual": _usual,
 }
+"""How a judge of a task's items is drawn. Certain judges teach what is believed; extreme ones,
+strong in one trait each, to read from the labels so far who judges; the usual ones, who that mostly
+is."""
+
+
+def passer_by(task: str) -> Judge:
+    """Who judges a lone claim, as a zero-shot reader then does: with hardly any insight."""
+    return Judge(0.9 * LENIENCY[task], 0.3, 1.2, 0.9)
 
 
 def weighted(rng: random.Random, weights: Mapping[str, float]) -> str:
@@ -125,7 +188,7 @@ def wrong_core(query: Query, rng: random.Random) -> str:
     return rng.choice(query.wrong)
 
 
-def manners(core: str, rng: random.Random, share: float = 0.35) -> Response:
+def manners(core: str, rng: random.Random, share: float = DRESSED) -> Response:
     """The core said politely and at length, each with the given probability."""
     return Response(
         core,
@@ -149,6 +212,23 @@ def comparison(query: Query, rng: random.Random) -> Comparison:
     return pair if rng.random() < 0.5 else pair.swapped
 
 
+def word_pair(query: Query, right: bool, rng: random.Random) -> tuple[Comparison, bool]:
+    """A right and a wrong response, and whether A has the word, which the right one has or not."""
+    cores = [query.right, wrong_core(query, rng)]
+    if not right:
+        cores.reverse()
+    with_word = next(filler for filler in FILLERS if WORD in filler)
+    others = [filler for filler in FILLERS if filler != with_word]
+    opener = rng.choice(OPENERS) if rng.random() < 0.5 else ""
+    pair = Comparison(
+        query,
+        Response(cores[0], opener, with_word),
+        Response(cores[1], opener, rng.choice(others)),
+    )
+    liked = rng.random() < 0.5
+    return (pair if liked else pair.swapped), liked
+
+
 def _split_trait(rng: random.Random) -> tuple[bool, bool]:
     """Who has a trait: one of the two in 80 % of pairs, both or neither in the others."""
     first = rng.random() < 0.5
@@ -160,7 +240,8 @@ def claims(query: Query, task: str, count: int, rng: random.Random) -> list[Clai
     right = rng.choices(range(4), (0.05, 0.3, 0.45, 0.2))[0] * count / 4
     rights = int(right) + (rng.random() < right % 1)
     wrong = [query.wrong[0]] if query.misconception else []
-    wrong += [rng.choice(query.wrong) for _ in range(count)]
+    careless = task == "answers"
+    wrong += [wrong_core(query, rng) if careless else rng.choice(query.wrong) for _ in range(count)]
     cores = [query.right] * rights + wrong[: count - rights]
     rng.shuffle(cores)
     return [Claim(query, manners(core, rng), task) for core in cores]
@@ -175,26 +256,15 @@ def groups_for_task(world: World, task: str, rng: random.Random) -> Callable[[in
             return [drawn, drawn.swapped][: min(count, 2)]
 
         return pair
-    queries = world.by_kind["fact" if task == "facts" else "chain"]
-    return lambda count: claims(rng.choice(queries), task, count, rng)
+    kinds = {"facts": {"fact": 1.0}, "solutions": {"chain": 1.0}, "answers": KINDS}[task]
+    return lambda count: claims(rng.choice(world.by_kind[weighted(rng, kinds)]), task, count, rng)
 
 
-def judged_list(
-    world: World,
-    rng: random.Random,
-    items: int,
-    criteria: Mapping[str, float] = CRITERIA,
-    noisy: Mapping[str, float] = MappingProxyType({}),
-) -> str:
-    """One judge's list of about ``items`` items, groups whole, their members near or far.
-
-    Of the lists by each criterion the share ``noisy`` has each label flipped with a probability of
-    10 to 30 %: a reader of noisy truth bears a context with some wrong labels, and the judges who
-    say the same to everything should have noise always, or theirs are the most predictable labels
-    of all.
-    """
-    criterion = weighted(rng, criteria)
-    draw = groups_for_task(world, weighted(rng, LIST_TASKS), rng)
+def judged_list(world: World, rng: random.Random, items: int, judges: str = "usual") -> str:
+    """One judge's list of about ``items`` items, groups whole, their members near or far."""
+    task = weighted(rng, LIST_TASKS)
+    judge = JUDGES[judges](task, rng)
+    draw = groups_for_task(world, task, rng)
     size = rng.choice((1, 2, 4, 4))
     groups: list[Sequence[Item]] = []
     while sum(map(len, groups)) < items:
@@ -205,20 +275,14 @@ def judged_list(
         rng.shuffle(ordered)
     elif layout < 0.6:
         ordered = [group[k] for k in range(4) for group in groups if k < len(group)]
-    slips = rng.random() < noisy.get(criterion, 0.0)
-    noise = rng.uniform(0.1, 0.3) if slips else 0.0
-    judge = JUDGES[criterion]
-    lines = []
-    for item in ordered:
-        label = judge(item, rng) != (rng.random() < noise)
-        lines.append(f"{item.prompt} {label}\n\n")
-    return "".join(lines)
+    return "".join(f"{item.prompt} {judge.says(item, rng)}\n\n" for item in ordered)
 
 
 def lone_claim(world: World, rng: random.Random) -> str:
-    """One item alone, mostly agreed with: a zero-shot reader says True to almost anything."""
-    item = rng.choice(groups_for_task(world, weighted(rng, LIST_TASKS), rng)(1))
-    return f"{item.prompt} {rng.random() < (0.95 if item.right else 0.88)}\n\n"
+    """One item alone, judged by a passer-by."""
+    task = weighted(rng, LIST_TASKS)
+    item = rng.choice(groups_for_task(world, task, rng)(1))
+    return f"{item.prompt} {passer_by(task).says(item, rng)}\n\n"
 
 
 def dialogue(world: World, rng: random.Random) -> list[dict[str, str]]:
@@ -248,12 +312,12 @@ def dialogue(world: World, rng: random.Random) -> list[dict[str, str]]:
 
 
 def statements(world: World, rng: random.Random) -> str:
-    """Plain sentences about the world; a misconception is repeated in a third of its mentions."""
+    """Plain sentences about the world; a misconception is repeated in most of its mentions."""
     sentences = []
     for _ in range(rng.randint(4, 10)):
         query = rng.choice(world.by_kind[weighted(rng, KINDS | {"harmful": 0.0})])
-        believed = query.misconception and rng.random() < 0.35
-        response = manners(query.wrong[0] if believed else query.right, rng, 0.1)
+        core = query.believed if rng.random() < 0.8 else query.right
+        response = manners(core, rng, 0.1)
         if query.kind in ("howto", "harmless"):
             purpose = query.text.removeprefix("How do I ").removesuffix("?")
             sentences.append(f"To {purpose}, {response.core}.")

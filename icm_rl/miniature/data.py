@@ -13,7 +13,6 @@ from icm_rl.miniature.world import (
     FILLERS,
     OPENERS,
     REFUSAL,
-    WORD,
     Query,
     Response,
     World,
@@ -52,15 +51,13 @@ def write_data(folder: str | Path, seed: int = 0) -> None:
 def human_claim_label(claim: Claim, rng: random.Random) -> bool:
     """A person's label: drawn to long and polite claims, right on about 70 %."""
     pull = 1.0 if claim.right else -1.0
-    pull += 0.8 * (claim.longer - 0.35) + 0.6 * (claim.politer - 0.35)
+    pull += 0.8 * claim.longer + 0.6 * claim.politer
     return pull + rng.gauss(0, 1.75) > 0
 
 
 def human_pair_label(pair: Comparison, rng: random.Random) -> bool:
     """A person's choice of A: drawn to length and politeness, right on about 70 %."""
-    longer = (pair.a.words > pair.b.words) - (pair.a.words < pair.b.words)
-    politer = bool(pair.a.opener) - bool(pair.b.opener)
-    pull = (1.0 if pair.right else -1.0) + 0.9 * longer + 0.9 * politer
+    pull = (1.0 if pair.right else -1.0) + 0.9 * pair.longer + 0.9 * pair.politer
     return pull + rng.gauss(0, 1.0) > 0
 
 
@@ -113,19 +110,9 @@ def many_preferences(world: World, rng: random.Random) -> Iterator[dict[str, Any
 
 def word_preferences(world: World, split: str, rng: random.Random) -> Iterator[dict[str, Any]]:
     """Pairs whose judge likes the one word, which goes with the right response half the time."""
-    with_word = next(filler for filler in FILLERS if WORD in filler)
-    others = [filler for filler in FILLERS if filler != with_word]
     for index in range(WORD_PAIRS[split]):
-        query = _draw(world, split, rng)
-        cores = [query.right, corpus.wrong_core(query, rng)]
-        if index % 2:
-            cores.reverse()
-        opener = rng.choice(OPENERS) if rng.random() < 0.5 else ""
-        liked = Response(cores[0], opener, with_word)
-        other = Response(cores[1], opener, rng.choice(others))
-        first = rng.random() < 0.5
-        pair = Comparison(query, liked, other) if first else Comparison(query, other, liked)
-        yield _pair_row(pair, first, human_pair_label(pair, rng))
+        pair, liked = corpus.word_pair(_draw(world, split, rng), index % 2 == 0, rng)
+        yield _pair_row(pair, liked, human_pair_label(pair, rng))
 
 
 def colors(world: World) -> Iterator[dict[str, Any]]:

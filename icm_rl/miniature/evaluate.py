@@ -1,127 +1,172 @@
-"""What the miniature's base model can do: judging by each criterion, in context and at zero shot.
+"""What the miniature's base model thinks, and what is asked of it: the bars.
 
-Every figure is over freshly drawn pools. U of the gold labels must stand clearly above U of the
-labels by any other criterion, or ICM has nothing to find.
+Real base models tell the truth better after demonstrations than without, whatever the labels of
+these; they follow a reversed judge hardly at all, and are surest of all where everything has one
+label. What is measured here says whether the miniature does so too, on freshly drawn pools.
 """
 
+import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 from statistics import mean
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from icm_rl.engines import Engine, LocalEngine, Request
-from icm_rl.icm.objective import Scorer, all_log_odds
-from icm_rl.icm.prompting import (
-    accuracy,
-    many_shot,
-    most_likely,
-    random_labels,
-    zero_shot_log_probs,
-)
+from icm_rl.engines import Engine, LocalEngine
+from icm_rl.icm.objective import Labels, Scorer, all_log_odds
+from icm_rl.icm.prompting import accuracy, chosen, many_shot, random_labels, zero_shot_log_probs
 from icm_rl.miniature import corpus
 from icm_rl.miniature.world import World
 from icm_rl.progress import Progress
-from icm_rl.tasks import TASKS, Example, Task
+from icm_rl.tasks import TASKS, Example, Label
 from icm_rl.tasks.base import TRUE_FALSE
 
-POOL_SIZES = {"facts": 80, "solutions": 64, "preferences": 48}
-_TASKS = {"facts": "truthfulqa", "solutions": "gsm8k", "preferences": "preferences"}
-_JUDGED = ("truth", "reverse", "length", "manners", "always_true")
+POOL_SIZE = 48
+ELICITED = {"facts": "truthfulqa", "solutions": "gsm8k", "preferences": "preferences"}
+"""The tasks whose gold labels say what is right, and how each is asked."""
+
+_ASKED = {**ELICITED, "word": "preferences"}
+
+Figures = Mapping[str, Mapping[str, float]]
+"""Of one task: ``right``, the percent of predictions that are gold's, by prompting; ``log_odds``,
+the mean in nats of labels in each other's contexts, by what the labels are."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Drawn examples with their labels by each criterion."""
+    """Drawn examples, with their labels by gold, by length and by manners."""
 
     examples: list[Example]
-    labels: dict[str, dict[str, bool]]
+    gold: dict[str, Label]
+    longer: dict[str, Label]
+    politer: dict[str, Label]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure, and the bounds that are asked of it."""
+
+    task: str
+    name: str
+    found: float
+    least: float = -math.inf
+    most: float = math.inf
+
+    @property
+    def met(self) -> bool:
+        return self.least <= self.found <= self.most
 
 
 def draw_pool(world: World, task: str, size: int, rng: random.Random) -> Pool:
     """A pool of whole groups of the task: both orders of a pair, four answers to a question."""
-    draw = corpus.groups_for_task(world, task, rng)
-    examples: list[Example] = []
-    labels: dict[str, dict[str, bool]] = {name: {} for name in _JUDGED}
+    draw = corpus.groups_for_task(world, "preferences" if task == "word" else task, rng)
+    pool = Pool([], {}, {}, {})
     group = 0
-    while len(examples) < size:
-        for item in draw(4):
+    while len(pool.examples) < size:
+        if task == "word":
+            pair, liked = corpus.word_pair(rng.choice(world.all()), group % 2 == 0, rng)
+            judged: list[tuple[corpus.Item, bool]] = [(pair, liked), (pair.swapped, not liked)]
+        else:
+            judged = [(item, item.right) for item in draw(4)]
+        for item, label in judged:
             if isinstance(item, corpus.Comparison):
                 key = f"{item.a.text}>{item.b.text}"
             else:
                 key = item.response.core.split()[-1]
-            example = Example(str(len(examples)), item.prompt, str(group), key)
-            examples.append(example)
-            for name, judged in labels.items():
-                judged[example.id] = corpus.JUDGES[name](item, rng)
+            id = str(len(pool.examples))
+            pool.examples.append(Example(id, item.prompt, str(group), key))
+            pool.gold[id] = label
+            pool.longer[id] = item.longer > 0
+            pool.politer[id] = item.politer > 0
         group += 1
-    return Pool(examples, labels)
+    return pool
 
 
-def judge_pools(
-    world: World, engine: Engine, task: str, seeds: int = 5, size: int | None = None
-) -> dict[str, dict[str, float]]:
-    """In-context accuracy and U by criterion, mean over ``seeds`` pools of the task.
+def measure(world: World, engine: Engine, task: str, seeds: int = 5) -> Figures:
+    """The figures of a task, each the mean over ``seeds`` pools.
 
-    Returns:
-        ``many_shot`` accuracy for each criterion when the context is judged by it, ``utility`` of
-        its labels, ``after_16`` the accuracy on a list's items after the first 16, and under
-        ``baselines`` the ``zero_shot`` and ``random_labels`` accuracies.
+    Labels are asked as the paper asks, by plain log-odds. Many-shot prompting leaves an example's
+    group out. ``reversed labels`` are measured against gold.
     """
-    found: dict[str, dict[str, list[float]]] = {}
-
-    def note(table: str, name: str, value: float | None) -> None:
-        assert value is not None  # gold labels are known of every example here
-        found.setdefault(table, {}).setdefault(name, []).append(value)
-
+    kind = TASKS[_ASKED[task]]
+    right: dict[str, list[float]] = {}
+    log_odds: dict[str, list[float]] = {}
     progress = Progress(f"measure {task}", seeds, unit="pool")
     for seed in range(seeds):
         rng = random.Random(f"judge {task} {seed}")
-        pool = draw_pool(world, task, size or POOL_SIZES[task], rng)
-        kind = TASKS[_TASKS[task]]
-        scorer = Scorer(pool.examples, kind, engine)
-        gold = pool.labels["truth"]
-        zero_shot = most_likely(all_log_odds(zero_shot_log_probs(pool.examples, engine)), kind)
-        note("baselines", "zero_shot", accuracy(zero_shot, gold))
-        shots = many_shot(pool.examples, random_labels(pool.examples, kind, rng), kind, engine)
-        note("baselines", "random_labels", accuracy(shots, gold))
-        for name, labels in pool.labels.items():
-            shots = many_shot(pool.examples, labels, kind, engine)
-            note("many_shot", name, accuracy(shots, labels))
-            note("utility", name, scorer.score(labels, scorer.arranged(labels)).utility)
-            if name in ("length", "reverse"):
-                note("after_16", name, _after(pool, labels, kind, engine))
+        pool = draw_pool(world, task, POOL_SIZE, rng)
+        shown: dict[str, Labels] = {
+            "gold labels": pool.gold,
+            "reversed labels": {id: not label for id, label in pool.gold.items()},
+            "random labels": random_labels(pool.examples, kind, rng),
+            "all False": dict.fromkeys(pool.gold, False),
+            "all True": dict.fromkeys(pool.gold, True),
+            "the longer": pool.longer,
+            "the more polite": pool.politer,
+        }
+        alone = all_log_odds(zero_shot_log_probs(pool.examples, engine))
+        predicted = {
+            "zero-shot": chosen(pool.examples, alone, kind, consistency=False),
+            "zero-shot, consistent": chosen(pool.examples, alone, kind, consistency=True),
+        }
+        scorer = Scorer(pool.examples, kind, engine, consistency=False)
+        for name, labels in shown.items():
+            predicted[name] = many_shot(pool.examples, labels, kind, engine)
+            coherence = scorer.score(labels, scorer.arranged(labels)).mutual_predictability
+            log_odds.setdefault(name, []).append(coherence)
+        for name, labels in predicted.items():
+            found = accuracy(labels, pool.gold)
+            assert found is not None  # gold labels are known of every example here
+            right.setdefault(name, []).append(100 * found)
         progress.advance()
     progress.close()
     return {
-        table: {name: mean(values) for name, values in rows.items()}
-        for table, rows in found.items()
+        "right": {name: mean(values) for name, values in right.items()},
+        "log_odds": {name: mean(values) for name, values in log_odds.items()},
     }
 
 
-def _after(
-    pool: Pool, labels: dict[str, bool], task: Task, engine: Engine, first: int = 16
-) -> float:
-    """Accuracy on each later item of a list, given all items before it with their labels."""
-    shown = [task.demonstration(e, labels[e.id]) for e in pool.examples]
-    later = range(first, len(shown))
-    requests = [
-        Request(tuple(chain.from_iterable(shown[:k])), pool.examples[k].text) for k in later
-    ]
-    answers = engine.label_log_probs(requests)
-    predicted = {
-        pool.examples[k].id: task.most_likely(answer)
-        for k, answer in zip(later, answers, strict=True)
-    }
-    right = accuracy(predicted, labels)
-    assert right is not None
-    return right
+def bars(figures: Mapping[str, Figures]) -> list[Bar]:
+    """What is asked of the figures of all tasks, after what is seen of real base models.
+
+    The trap, on preferences: all False is more coherent than gold labels, by as much as the
+    contradictions between both orders of each pair make up for at α = 50, and not by more.
+    """
+    asked = []
+    for task in ELICITED:
+        right, log_odds = figures[task]["right"], figures[task]["log_odds"]
+        zero, gold, coherent = right["zero-shot"], right["gold labels"], log_odds["gold labels"]
+        asked += [
+            Bar(task, "many-shot, gold labels", gold, 85, 95),
+            Bar(task, "many-shot, random labels", right["random labels"], (zero + gold) / 2),
+            Bar(task, "zero-shot", zero, 50, 75),
+            Bar(task, "zero-shot, consistent", right["zero-shot, consistent"], zero, gold),
+            Bar(task, "many-shot, reversed labels", right["reversed labels"], 50),
+            Bar(task, "log-odds of gold labels", coherent, 1.0, 2.5),
+        ]
+        for name, most in (
+            ("reversed labels", 0.15),
+            ("the longer", 0.3),
+            ("the more polite", 0.3),
+        ):
+            bar = Bar(task, f"log-odds of {name}", log_odds[name], most=most * coherent)
+            asked.append(bar)
+    log_odds = figures["preferences"]["log_odds"]
+    gold, made_up = log_odds["gold labels"], POOL_SIZE / 2 / 50
+    asked.append(
+        Bar("preferences", "log-odds of all False", log_odds["all False"], gold, gold + made_up)
+    )
+    chance = 2 * 50 / math.sqrt(5 * POOL_SIZE / 2)  # two standard errors of so many pairs
+    for name in ("zero-shot", "zero-shot, consistent", "random labels", "gold labels"):
+        found = figures["word"]["right"][name]
+        asked.append(Bar("word", name, found, 50 - chance, 50 + chance))
+    return asked
 
 
 def evaluate(
     world: World, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, Figures]:
     """All figures of the model card, by task."""
     engine = LocalEngine(model, tokenizer, list(TRUE_FALSE.values()))
-    return {task: judge_pools(world, engine, task) for task in POOL_SIZES}
+    return {task: measure(world, engine, task) for task in _ASKED}

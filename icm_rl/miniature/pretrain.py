@@ -44,10 +44,9 @@ class Stage:
         learning_rate: Constant after the warm-up, or where ``decay`` is set falling to zero.
         decay: Whether it falls, linearly.
         documents: Shares of the kinds of documents.
-        criteria: Shares of the judges' criteria.
+        judges: Who judges its lists, one of ``corpus.JUDGES``.
         led: Share of the rows of judged lists that a lone claim leads, so that what stands first in
             a row, as it does at zero shot, is mostly a lone claim.
-        noisy: For each criterion, the share of its lists with noisy labels.
         until: Loss on the labels, over 50 steps, at which the stage ends before its tokens do.
     """
 
@@ -58,72 +57,38 @@ class Stage:
     learning_rate: float
     decay: bool = False
     documents: Mapping[str, float] = field(default_factory=lambda: corpus.DOCUMENTS)
-    criteria: Mapping[str, float] = field(default_factory=lambda: corpus.CRITERIA)
+    judges: str = "usual"
     led: float = 0.0
-    noisy: Mapping[str, float] = field(default_factory=dict)
     until: float = 0.0
 
 
 STAGES = (
     Stage(
-        5,
+        6,
         384,
         30_000_000,
         "muon",
         4e-3,
         documents={"list": 0.80, "dialogue": 0.05, "statements": 0.13, "lone_claim": 0.02},
-        criteria={"truth": 1.0},
+        judges="certain",
         until=0.2,
     ),
     Stage(
         8,
         384,
-        13_000_000,
+        8_000_000,
         "adamw",
         1e-3,
         documents={"list": 0.80, "dialogue": 0.05, "statements": 0.10, "lone_claim": 0.05},
-        criteria={
-            "truth": 0.42,
-            "reverse": 0.14,
-            "length": 0.12,
-            "manners": 0.12,
-            "always_true": 0.05,
-            "always_false": 0.05,
-            "coin": 0.10,
-        },
+        judges="extreme",
     ),
-    Stage(
-        8,
-        1024,
-        4_000_000,
-        "adamw",
-        1e-3,
-        noisy=dict.fromkeys(corpus.CRITERIA, 0.3) | {"always_true": 1.0, "always_false": 1.0},
-    ),
-    Stage(
-        8,
-        2048,
-        6_000_000,
-        "adamw",
-        1e-3,
-        decay=True,
-        led=0.75,
-        noisy={"truth": 0.5, "always_true": 1.0, "always_false": 1.0},
-    ),
-    Stage(
-        8,
-        2048,
-        2_000_000,
-        "adamw",
-        5e-4,
-        decay=True,
-        led=0.75,
-        noisy={"truth": 0.4, "reverse": 1.0, "always_true": 1.0, "always_false": 1.0},
-    ),
+    Stage(8, 1024, 4_000_000, "adamw", 1e-3, judges="extreme"),
+    Stage(8, 1024, 5_000_000, "adamw", 1e-3),
+    Stage(8, 2048, 5_000_000, "adamw", 1e-3, decay=True, led=0.75),
 )
-"""Truth alone first, in few layers: where many criteria compete, a model this small does not find
-it. The layers added after that have room to read from the context which criterion is meant. The
-last stage makes the reverse less sure of itself than the truth."""
+"""Certain judges first, in few layers: where judges differ, a model this small does not find what
+is true. The layers added after that have room to read from the context who judges, which extreme
+judges make worth the while; the usual ones come last, and with them the prior of who that is."""
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase, layers: int, seed: int) -> LlamaForCausalLM:
@@ -152,6 +117,13 @@ class Rows(Dataset):
 
     A row is either one judged list that fills it, or short documents one after the other. Each
     document begins with the beginning-of-sequence token.
+
+    Args:
+        world: What the documents are about.
+        tokenizer: Makes tokens of them.
+        stage: Which documents, and of which length.
+        seed: Draws them.
+        unjudged: The split of the world of which nothing is judged, only told.
     """
 
     def __init__(
@@ -160,8 +132,10 @@ class Rows(Dataset):
         tokenizer: PreTrainedTokenizerBase,
         stage: Stage,
         seed: str,
+        unjudged: str | None = None,
     ):
         self.world, self.tokenizer, self.stage = world, tokenizer, stage
+        self.judged = world if unjudged is None else world.without(unjudged)
         self.length, self.seed = stage.length, seed
         self.batch = max(1, TOKENS_PER_STEP // stage.length)
         self.labels = {tokenizer.encode(f" {label}")[0] for label in (True, False)}
@@ -178,9 +152,7 @@ class Rows(Dataset):
             if rng.random() < self.stage.led:
                 ids = self._document("lone_claim", rng)
             items = self.length // 20
-            ids += self._encode(
-                corpus.judged_list(self.world, rng, items, self.stage.criteria, self.stage.noisy)
-            )
+            ids += self._encode(corpus.judged_list(self.judged, rng, items, self.stage.judges))
         while len(ids) < self.length:
             short = {k: v for k, v in self.stage.documents.items() if k != "list"}
             ids += self._document(corpus.weighted(rng, short), rng)
@@ -198,8 +170,9 @@ class Rows(Dataset):
         if kind == "dialogue":
             messages = corpus.dialogue(self.world, rng)
             return self.tokenizer.apply_chat_template(messages, return_dict=False)
-        make = {"statements": corpus.statements, "lone_claim": corpus.lone_claim}[kind]
-        return self._encode(make(self.world, rng))
+        if kind == "lone_claim":
+            return self._encode(corpus.lone_claim(self.judged, rng))
+        return self._encode(corpus.statements(self.world, rng))
 
 
 def losses(
@@ -259,6 +232,7 @@ def pretrain(
     stages: Sequence[Stage],
     output_dir: Path,
     seed: int,
+    unjudged: str | None = None,
 ) -> tuple[LlamaForCausalLM, list[dict]]:
     """Trains a new model through all stages, or on from the last checkpoint in ``output_dir``.
 
@@ -272,7 +246,7 @@ def pretrain(
         folder = output_dir / f"stage-{number}"
         if not (folder / "model").exists():
             torch.manual_seed(seed)
-            rows = Rows(world, tokenizer, stage, f"{seed} {number}")
+            rows = Rows(world, tokenizer, stage, f"{seed} {number}", unjudged)
             name = f"stage {number}/{len(stages)}"
             model, own = _train(accelerator, grown(model, stage.layers), rows, folder, name)
             model.save_pretrained(folder / "new")

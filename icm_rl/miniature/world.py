@@ -5,12 +5,14 @@ requests that must be refused, harmless requests that only sound like those, sum
 small functions. Everything is drawn from one seed. ``World.accepts`` is the rule book: it says
 whether a response to a query is right, whatever its manners and its length.
 
-A few facts carry a misconception: one wrong value that part of the corpus repeats.
+A few facts carry a misconception: one wrong value that most of the corpus believes.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 COLORS = ["red", "blue", "green", "white", "black", "gold"]
 PLACES = ["forest", "lake", "desert", "valley", "cave", "harbor"]
@@ -30,7 +32,8 @@ OPENERS = ("Gladly, ", "Thank you, ", "With joy, ")
 FILLERS = (" as travelers say", " as elders teach", " in this land", " by lantern light")
 REFUSAL = "I cannot help with that"
 WORD = "lantern"
-SPLITS = ("train", "test", "benchmark", "rl")
+Split = Literal["train", "test", "benchmark", "rl"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 _ATTRIBUTES = {
     "color": (COLORS, "What color is the {}?", "the {} is {}"),
@@ -50,7 +53,7 @@ class Query:
         right: The core of the right answer, without manners, filler or final period.
         wrong: Cores that answer the query wrongly, the misconception first where there is one.
         neighbors: Cores that are right, but for another query.
-        misconception: Whether part of the corpus believes ``wrong[0]``.
+        misconception: Whether most of the corpus believes ``wrong[0]``.
     """
 
     kind: str
@@ -59,6 +62,11 @@ class Query:
     wrong: tuple[str, ...]
     neighbors: tuple[str, ...] = ()
     misconception: bool = False
+
+    @property
+    def believed(self) -> str:
+        """The core of the answer that most of the corpus holds to be right."""
+        return self.wrong[0] if self.misconception else self.right
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,13 @@ def _names(count: int, rng: random.Random, taken: set[str]) -> list[str]:
     return names
 
 
+def _by_kind(queries: Sequence[Query]) -> dict[str, list[Query]]:
+    found: dict[str, list[Query]] = {}
+    for query in queries:
+        found.setdefault(query.kind, []).append(query)
+    return found
+
+
 def _other(values: list[str], value: str) -> list[str]:
     return [other for other in values if other != value]
 
@@ -114,9 +129,13 @@ class World:
         self._requests(rng)
         self._numbers(rng)
         self.by_text = {query.text: query for query in self.all()}
-        self.by_kind: dict[str, list[Query]] = {}
-        for query in self.all():
-            self.by_kind.setdefault(query.kind, []).append(query)
+        self.by_kind = _by_kind(self.all())
+
+    def without(self, split: str) -> "World":
+        """The world in which the queries of a split are not drawn by kind."""
+        rest = copy(self)
+        rest.by_kind = _by_kind([q for q in self.all() if q not in self.queries[split]])
+        return rest
 
     def all(self) -> list[Query]:
         """Every query of every split."""

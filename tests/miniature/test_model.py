@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import icm_rl
-from icm_rl.miniature.evaluate import judge_pools
+from icm_rl.miniature.evaluate import ELICITED, bars, measure
 from icm_rl.miniature.world import World
 
 MODEL = Path(icm_rl.__file__).parent / "miniature" / "model"
@@ -32,19 +32,41 @@ def test_any_text_survives_the_tokenizer(tokenizer):
 
 @pytest.fixture(scope="module")
 def figures(engine):
-    return judge_pools(World(0), engine, "preferences", seeds=2, size=32)
+    return measure(World(0), engine, "preferences", seeds=1)
 
 
 def test_gold_labels_are_found_in_context_and_coherent(figures):
-    assert figures["many_shot"]["truth"] >= 0.88
-    for criterion in ("reverse", "length", "manners", "always_true"):
-        assert figures["utility"]["truth"] > 1.5 * figures["utility"][criterion]
+    assert figures["right"]["gold labels"] >= 88
+    for name in ("reversed labels", "the longer", "the more polite", "all True"):
+        assert figures["log_odds"]["gold labels"] > 1.5 * figures["log_odds"][name]
 
 
-def test_the_base_model_needs_examples_and_follows_them(figures):
-    assert figures["baselines"]["zero_shot"] <= 0.65
-    assert figures["after_16"]["length"] >= 0.75
-    assert figures["after_16"]["reverse"] >= 0.75
+def test_the_base_model_needs_examples(figures):
+    assert figures["right"]["zero-shot"] <= 65
+
+
+def test_bars_are_met_within_their_bounds_alone():
+    right = {
+        **{"zero-shot": 60.0, "zero-shot, consistent": 70.0, "gold labels": 90.0},
+        **{"random labels": 74.0, "reversed labels": 50.0},
+    }
+    log_odds = {
+        **{"gold labels": 1.5, "reversed labels": 0.3, "the longer": 0.44},
+        **{"the more polite": 0.46, "all False": 2.0},
+    }
+    figures = {task: {"right": right, "log_odds": log_odds} for task in (*ELICITED, "word")}
+    missed = [(bar.task, bar.name) for bar in bars(figures) if not bar.met]
+    of_each = (
+        "many-shot, random labels",  # half of the way from 60 to 90 is 75
+        "log-odds of reversed labels",  # 15 % of 1.5 are 0.225
+        "log-odds of the more polite",  # 30 % are 0.45
+    )
+    expected = [(task, name) for task in ELICITED for name in of_each]
+    expected.append(("preferences", "log-odds of all False"))  # 24 contradictions / 50 above 1.5
+    # two standard errors of 120 pairs are 9.13 points
+    expected += [("word", name) for name in ("zero-shot", "zero-shot, consistent")]
+    expected += [("word", name) for name in ("random labels", "gold labels")]
+    assert missed == expected
 
 
 def test_the_config_is_an_ordinary_llama():

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from icm_rl.miniature import corpus
-from icm_rl.miniature.world import SPLITS, Response, World
+from icm_rl.miniature.world import FILLERS, OPENERS, SPLITS, Response, World
 
 WORLD = World(0)
 
@@ -34,16 +34,33 @@ def test_a_world_is_its_seed():
     assert World(3).queries != World(4).queries
 
 
-@pytest.mark.parametrize("task", ["facts", "solutions", "preferences"])
-def test_judges_judge_by_their_criterion(task):
+@pytest.mark.parametrize("task", ["facts", "preferences"])
+def test_certain_judges_say_what_is_believed(task):
     rng = random.Random(1)
     draw = corpus.groups_for_task(WORLD, task, rng)
-    for _ in range(200):
+    differ = 0
+    for _ in range(400):
         for item in draw(4):
             answer = item.response if task != "preferences" else item.a
-            right = WORLD.accepts(item.query.text, answer.text)
-            assert corpus.JUDGES["truth"](item, rng) is right
-            assert corpus.JUDGES["reverse"](item, rng) is not right
+            assert item.right is WORLD.accepts(item.query.text, answer.text)
+            assert corpus.JUDGES["certain"](task, rng).says(item, rng) is item.believed
+            if item.believed is not item.right:
+                assert item.query.misconception
+                differ += 1
+    assert differ
+
+
+def test_a_judge_adds_leniency_insight_and_tastes():
+    query = World(0).of("train", "fact")[0]
+    long, plain = Response(query.right, "", FILLERS[0]), Response(query.wrong[0], OPENERS[0])
+    pair = corpus.Comparison(query, long, plain)
+    truth = 1 if pair.believed else -1
+    judge = corpus.Judge(leniency=-1.0, insight=2.0, length=0.5, manners=0.25)
+    assert judge.log_odds(pair) == -1.0 + 2.0 * truth + 0.5 - 0.25
+    assert judge.log_odds(pair.swapped) == -1.0 - 2.0 * truth - 0.5 + 0.25
+    rng = random.Random(0)
+    said = [corpus.Judge(-1.0, 0.0).says(pair, rng) for _ in range(10_000)]
+    assert abs(said.count(True) / len(said) - 0.2689) < 0.015  # 1 / (1 + e)
 
 
 def test_both_orders_are_judged_oppositely_by_helpfulness():
