@@ -1,18 +1,17 @@
-"""The README's table: the chain on the miniature over several seeds, with two ablations.
+"""The chain on the miniature over several seeds, with other numbers of pairs and with ICM's doubts.
 
     python benchmarks/seeds.py --seeds 5 --jobs 2 --output_dir runs/seeds
 
-Each seed runs the chain; ICM on the same preferences by folds, and on a quarter of them without
-consistency (the paper's Figure 10) and with contexts in one fixed order; ICM and fine-tuning by
-gold labels on the word task, whose criterion nothing can elicit (Section 4.2); ICM on the
-miniature's facts and solutions, 16 questions of each, and on its colors; and reward models of the
-ICM labels by soft targets and without the pairs of which ICM is least sure. Continues where it was
-stopped.
+Each seed runs the chain; ICM by folds on 48 to 1,536 pairs, and reward models of its labels and of
+the gold labels of the same pairs (the paper's Figure 12); ICM on the miniature's colors; and reward
+models of the chain's ICM labels by soft targets and without the pairs of which ICM is least sure.
+Continues where it was stopped.
 """
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +21,12 @@ from annotated_types import Ge
 
 from icm_rl.files import write_text
 from icm_rl.pipeline import write_preferences
-from icm_rl.report.table import seed_result, seeds_table
+from icm_rl.report.table import NUMBERS_OF_PAIRS, seed_result, seeds_table
 from icm_rl.runner import run
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
+
+Command = list[str | Path]
 
 
 @dataclass
@@ -54,46 +55,60 @@ def main() -> None:
 
 
 def _run_seed(seed: int, folder: Path, cores: int) -> None:
-    data, flags = folder / "chain" / "data", ["--seed", str(seed)]
-    chain = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
-    icm = ["recipes/icm.py", "--config", "recipes/configs/miniature/icm.yaml", *flags]
-    preferences = ["--data", data / "preferences_train.jsonl"]
-    pairs, questions = ["--limit", "96"], ["--limit", "16", *flags]
-    no_consistency = ["--consistency", "false", "--baselines", "false"]
-    reward = ["recipes/reward.py", "--config", "recipes/configs/miniature/reward.yaml", *flags]
-    tuned = [*reward, "--num_train_epochs", "20", "--eval_fraction", "0.25"]
-    by_icm = [*reward, "--preferences", folder / "chain" / "icm" / "preferences.jsonl"]
-    gold = folder / "word_preferences" / "preferences_gold.jsonl"
+    flags: Command = ["--seed", str(seed)]
+    chain: Command = ["recipes/pipeline.py", "--config", "recipes/configs/miniature.yaml", *flags]
     _run([*chain, "--run_dir", folder / "chain"], f"seed {seed}", cores)
-    write_preferences(TASKS["preferences"].load(data / "word_train.jsonl"), gold.parent)
-    for command in (
-        [*icm, "--output_dir", folder / "word", "--data", data / "word_train.jsonl"],
-        [*tuned, "--output_dir", folder / "word_tuned", "--preferences", gold],
-        [*icm, "--output_dir", folder / "no_consistency", *preferences, *pairs, *no_consistency],
-        [*icm, "--output_dir", folder / "fixed", *preferences, *pairs, "--order", "fixed"],
-        [*by_icm, "--output_dir", folder / "soft", "--soft_targets"],
-        [*by_icm, "--output_dir", folder / "sure", "--drop_least_sure", "0.1"],
-        _scored(folder / "soft", data),
-        _scored(folder / "sure", data),
-        _miniature("folds", folder, *preferences, *flags),
-        _miniature("facts", folder, "--data", data / "facts_train.jsonl", *questions),
-        _miniature("solutions", folder, "--data", data / "solutions_train.jsonl", *questions),
-        _miniature("colors", folder, "--data", data / "colors.jsonl", *flags),
-    ):
+    data = folder / "chain" / "data"
+    colors = ["--data", data / "colors.jsonl", "--output_dir", folder / "colors", *flags]
+    _run(_recipe("icm", "colors", *colors), f"seed {seed}", cores)
+    commands = [*_doubts(folder, flags), *_pairs(folder, flags)]
+    for command in commands:
         _run(command, f"seed {seed}", cores)
 
 
-def _miniature(name: str, folder: Path, *flags: str | Path) -> list[str | Path]:
-    config = f"recipes/configs/miniature/{name}.yaml"
-    return ["recipes/icm.py", "--config", config, "--output_dir", folder / name, *flags]
+def _doubts(folder: Path, flags: Command) -> Iterator[Command]:
+    """Reward models that heed how sure ICM is of each label."""
+    preferences = folder / "chain" / "icm" / "preferences.jsonl"
+    for name, settings in {
+        "soft": ["--soft_targets"],
+        "sure": ["--drop_least_sure", "0.1"],
+    }.items():
+        yield from _reward_model(folder / name, preferences, folder, [*settings, *flags])
 
 
-def _scored(model: Path, data: Path) -> list[str | Path]:
-    flags = ["--reward_model", model, "--benchmark", data / "benchmark.jsonl"]
-    return ["eval/rewardbench.py", *flags, "--output_dir", model.parent / f"{model.name}_scored"]
+def _pairs(folder: Path, flags: Command) -> Iterator[Command]:
+    """ICM by folds on so many pairs, and a reward model of its labels and one of gold labels."""
+    data = folder / "chain" / "data" / "preferences_5000.jsonl"
+    for count in NUMBERS_OF_PAIRS:
+        own = folder / f"pairs-{count}"
+        write_preferences(TASKS["preferences"].load(data, count), own)
+        limited: Command = ["--data", data, "--limit", str(count), "--output_dir", own / "icm"]
+        yield _recipe("icm", "folds", *limited, *flags)
+        for name, preferences in {
+            "reward-icm": own / "icm" / "preferences.jsonl",
+            "reward-gold": own / "preferences_gold.jsonl",
+        }.items():
+            yield from _reward_model(own / name, preferences, folder, flags)
 
 
-def _run(command: list[str | Path], name: str, cores: int) -> None:
+def _reward_model(
+    output_dir: Path, preferences: Path, folder: Path, flags: Command
+) -> Iterator[Command]:
+    """A reward model, and its score on the benchmark of the seed's chain."""
+    own = ["--preferences", preferences, "--output_dir", output_dir]
+    yield _recipe("reward", "reward", *own, *flags)
+    scored = output_dir.with_name(f"{output_dir.name}_scored")
+    benchmark = folder / "chain" / "data" / "benchmark.jsonl"
+    model: Command = ["--reward_model", output_dir, "--benchmark", benchmark]
+    yield ["eval/rewardbench.py", *model, "--output_dir", scored]
+
+
+def _recipe(recipe: str, config: str, *flags: str | Path) -> Command:
+    path = f"recipes/configs/miniature/{config}.yaml"
+    return [f"recipes/{recipe}.py", "--config", path, *flags]
+
+
+def _run(command: Command, name: str, cores: int) -> None:
     """Runs a recipe on so many cores and passes its lines on under its name."""
     words = list(map(str, command))
     print(f"{name} | {' '.join(words)}", file=sys.stderr, flush=True)

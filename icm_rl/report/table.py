@@ -7,6 +7,8 @@ from typing import Any
 
 from icm_rl.files import read_json
 
+NUMBERS_OF_PAIRS = (48, 96, 384, 1536)
+
 _COLUMNS = {
     "zero-shot": "icm.zero_shot_accuracy",
     "zero-shot, made consistent": "icm.consistent_zero_shot_accuracy",
@@ -14,23 +16,13 @@ _COLUMNS = {
     "human labels": "icm.human_label_accuracy",
     "golden many-shot": "icm.golden_many_shot_accuracy",
     "**ICM labels**": "icm.label_accuracy",
-    "ICM, no consistency, 96 pairs": "no_consistency.label_accuracy",
-    "contradictory, no consistency, 96 pairs": "no_consistency.contradictory",
-    "ICM, fixed order, 96 pairs": "fixed.label_accuracy",
-    "golden many-shot, 96 pairs": "fixed.golden_many_shot_accuracy",
-    "ICM by folds": "folds.label_accuracy",
-    "ICM on *facts*": "facts.label_accuracy",
-    "golden many-shot on *facts*": "facts.golden_many_shot_accuracy",
-    "ICM on *solutions*": "solutions.label_accuracy",
-    "golden many-shot on *solutions*": "solutions.golden_many_shot_accuracy",
     "ICM on *colors*": "colors.label_accuracy",
     "golden many-shot on *colors*": "colors.golden_many_shot_accuracy",
-    "ICM on *word*": "word.label_accuracy",
-    "golden many-shot on *word*": "word.golden_many_shot_accuracy",
-    "fine-tuned by gold labels on *word*": "word_tuned.eval_accuracy",
     "reward model, human": "reward_model.human.score",
     "reward model, gold": "reward_model.gold.score",
     "**reward model, ICM**": "reward_model.icm.score",
+    "reward model, gold, Chat Hard": "reward_model.gold.sections.Chat Hard",
+    "reward model, ICM, Chat Hard": "reward_model.icm.sections.Chat Hard",
     "reward model, ICM, soft targets": "soft_scored.score",
     "reward model, ICM, least sure tenth dropped": "sure_scored.score",
     "calibration error, ICM": "reward_model.icm.calibration_error",
@@ -41,24 +33,32 @@ _COLUMNS = {
     "policy before: reference reward": "policy.before.reference_reward",
     "**policy after: reference reward**": "policy.after.reference_reward",
     "**win rate**": "policy.win_rate",
+    **{
+        name.format(count): key.format(count)
+        for count in NUMBERS_OF_PAIRS
+        for name, key in {
+            "{:,} pairs: ICM labels by folds": "pairs-{}/icm.label_accuracy",
+            "{:,} pairs: reward model, ICM": "pairs-{}/reward-icm_scored.score",
+            "{:,} pairs: reward model, gold": "pairs-{}/reward-gold_scored.score",
+        }.items()
+    },
 }
 _BESIDE = (
-    *("word", "word_tuned", "fixed", "folds", "facts", "solutions", "colors"),
-    *("soft", "soft_scored", "sure", "sure_scored"),
+    *("colors", "soft", "soft_scored", "sure", "sure_scored"),
+    *(
+        f"pairs-{count}/{name}"
+        for count in NUMBERS_OF_PAIRS
+        for name in ("icm", "reward-icm_scored", "reward-gold_scored")
+    ),
 )
-_PLAIN = ("score", "reference_reward")
+_PLAIN = ("score", "Chat Hard", "reference_reward")
 """How the keys end whose figures are printed as they are; all others are shares, in percent."""
 
 
 def seed_result(folder: Path) -> dict[str, Any]:
     """A seed's report with the metrics of the runs beside the chain."""
-    free = read_json(folder / "no_consistency" / "metrics.json")
-    contradictory = free["pairs_dropped"] / (free["pairs"] + free["pairs_dropped"])
-    return {
-        **read_json(folder / "chain" / "report.json"),
-        "no_consistency": free | {"contradictory": contradictory},
-        **{name: read_json(folder / name / "metrics.json") for name in _BESIDE},
-    }
+    beside = {name: read_json(folder / name / "metrics.json") for name in _BESIDE}
+    return read_json(folder / "chain" / "report.json") | beside
 
 
 def seeds_table(results: Sequence[Mapping[str, Any]]) -> str:

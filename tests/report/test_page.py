@@ -8,7 +8,7 @@ from icm_rl.report.collect import collect
 from icm_rl.report.comparison import comparison_page
 from icm_rl.report.printed import results_table
 from icm_rl.report.run import write_report
-from icm_rl.report.table import seed_result, seeds_table
+from icm_rl.report.table import NUMBERS_OF_PAIRS, seed_result, seeds_table
 
 REQUIRED = (
     "icm.zero_shot_accuracy",
@@ -58,9 +58,16 @@ def finished_run(folder):
     record |= {"pool": 0, "accepted": True, "changes": {}}
     write_jsonl(folder / "icm/history.jsonl", [{"iteration": k, **record} for k in range(3)])
     for name in ("icm", "gold", "human"):
-        scores = {"score": 70.0, "sections": {"Chat": 70.0}, "subsets": {"hep-go": 70.0}}
+        scores = {
+            "score": 70.0,
+            "sections": {"Chat": 70.0, "Chat Hard": 60.0},
+            "subsets": {"hep-go": 70.0},
+        }
         interval = [60.0, 80.0]
-        scores["intervals"] = {"score": interval, "sections": {"Chat": interval}}
+        scores["intervals"] = {
+            "score": interval,
+            "sections": {"Chat": interval, "Chat Hard": interval},
+        }
         scores["by_length"] = {"longer": {"rows": 2, "accuracy": 50.0, "interval": interval}}
         write_json(folder / f"rewardbench/{name}/metrics.json", scores)
         bins = [{"confidence": 0.6, "accuracy": 0.5, "pairs": 2}]
@@ -158,23 +165,23 @@ def test_the_table_of_seeds_has_each_seeds_figure_their_mean_and_deviation(tmp_p
         folder = tmp_path / str(seed)
         finished_run(folder / "chain")
         write_report(folder / "chain", collect(folder / "chain", "ppo"))
-        free = {"label_accuracy": 0.5 + 0.1 * seed, "pairs": 3, "pairs_dropped": 1 + 4 * seed}
-        write_json(folder / "no_consistency/metrics.json", free)
-        word = {"label_accuracy": 0.5, "golden_many_shot_accuracy": 0.7}
-        write_json(folder / "word/metrics.json", word)
-        write_json(folder / "word_tuned/metrics.json", {"eval_accuracy": 0.75 + 0.25 * seed})
-        for name in ("fixed", "folds", "facts", "solutions", "colors"):
-            write_json(folder / f"{name}/metrics.json", word | {"label_accuracy": 0.8})
+        colors = {"label_accuracy": 0.8, "golden_many_shot_accuracy": 0.7}
+        write_json(folder / "colors/metrics.json", colors)
         for name in ("soft", "sure"):
-            write_json(folder / f"{name}/metrics.json", {"eval_calibration_error": 0.125})
+            error = {"eval_calibration_error": 0.125 + 0.25 * seed}
+            write_json(folder / f"{name}/metrics.json", error)
             write_json(folder / f"{name}_scored/metrics.json", {"score": 81.5})
+        for count in NUMBERS_OF_PAIRS:
+            labels = {"label_accuracy": 0.5 + 0.1 * seed}
+            write_json(folder / f"pairs-{count}/icm/metrics.json", labels)
+            for name in ("icm", "gold"):
+                path = folder / f"pairs-{count}/reward-{name}_scored/metrics.json"
+                write_json(path, {"score": count / 100})
     table = seeds_table([seed_result(tmp_path / str(seed)) for seed in (0, 1)])
     # sample standard deviations: |a - b| / sqrt(2)
-    assert "| ICM, no consistency, 96 pairs | 50.0 | 60.0 | 55.0 ± 7.1 |" in table
-    assert "| contradictory, no consistency, 96 pairs | 25.0 | 62.5 | 43.8 ± 26.5 |" in table
     assert "| reward model, gold | 70.0 | 70.0 | 70.0 ± 0.0 |" in table
     assert "| reward model, ICM, soft targets | 81.5 | 81.5 | 81.5 ± 0.0 |" in table
-    assert "| calibration error, ICM, soft targets | 12.5 | 12.5 | 12.5 ± 0.0 |" in table
-    assert "| fine-tuned by gold labels on *word* | 75.0 | 100.0 | 87.5 ± 17.7 |" in table
+    assert "| calibration error, ICM, soft targets | 12.5 | 37.5 | 25.0 ± 17.7 |" in table
     assert "| ICM on *colors* | 80.0 | 80.0 | 80.0 ± 0.0 |" in table
-    assert "| golden many-shot on *word* | 70.0 | 70.0 | 70.0 ± 0.0 |" in table
+    assert "| 1,536 pairs: ICM labels by folds | 50.0 | 60.0 | 55.0 ± 7.1 |" in table
+    assert "| 48 pairs: reward model, gold | 0.5 | 0.5 | 0.5 ± 0.0 |" in table
