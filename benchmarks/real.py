@@ -3,7 +3,7 @@ r"""Labels by each way and objective, on real text by SmolLM2 and on the miniatu
     python benchmarks/real.py --data ../shared/data --seeds 5 --tasks reviews reviews_pairs
     python benchmarks/real.py --tasks facts solutions preferences --seeds 5
     python benchmarks/real.py --data ../shared/data --seeds 3 \
-        --ways centered mean_log_odds random_few_shot \
+        --ways zero_shot random_few_shot centered mean_log_odds \
         --tasks reviews_pairs rt_polarity_pairs truthfulqa alpaca gsm8k
 
 ``--data`` is a folder with sentences and their sentiment (``reviews.jsonl``, ``rt_polarity.jsonl``)
@@ -47,12 +47,12 @@ class TaskRun:
 
 
 _PAIRED = ("--relation", "asymmetric", "--group_column", "group")
-_MINIATURE = {"restarts": 2, "iterations_per_example": 1}
+_MINIATURE = {"sweeps": 6, "restarts": 2, "iterations_per_example": 1}
 
 
-def _long(size: int) -> dict[str, float]:
+def _long(size: int, iterations: float) -> dict[str, float]:
     """Pools of that size, searched once and but little after the sweeps: all else takes hours."""
-    return {"pool_size": size, "restarts": 1, "iterations_per_example": 0.25}
+    return {"pool_size": size, "restarts": 1, "iterations_per_example": iterations}
 
 
 TASKS = {
@@ -62,13 +62,19 @@ TASKS = {
         "rt_polarity.jsonl", (*_PAIRED, "--limit", "96"), changed={"pool_size": 48, "restarts": 1}
     ),
     "truthfulqa": TaskRun(
-        "icm_truthfulqa_test.json", ("--task", "truthfulqa", "--limit", "9"), changed=_long(32)
+        "icm_truthfulqa_test.json",
+        ("--task", "truthfulqa", "--limit", "9"),
+        changed=_long(32, 1 / 4),
     ),
     "alpaca": TaskRun(
-        "icm_alpaca_test.json", ("--task", "alpaca", "--limit", "16"), changed=_long(16)
+        "icm_alpaca_test.json",
+        ("--task", "alpaca", "--limit", "16"),
+        changed=_long(16, 1 / 16) | {"shots": 8},
     ),
     "gsm8k": TaskRun(
-        "icm_gsm8k_test.json", ("--task", "gsm8k", "--limit", "16"), changed=_long(16)
+        "icm_gsm8k_test.json",
+        ("--task", "gsm8k", "--limit", "16"),
+        changed=_long(16, 1 / 16) | {"sweeps": 2, "shots": 8},
     ),
     "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts", _MINIATURE),
     "solutions": TaskRun(
@@ -80,20 +86,24 @@ TASKS = {
 }
 """The last three are the miniature's."""
 
+_ALONE = {"baselines": False}
 _ONCE = {"sweeps": 0, "iterations_per_example": 3, "restarts": 1}
-_SWEEPS = {"sweeps": 6}
 WAYS: dict[str, dict[str, Any]] = {
-    "centered": {"objective": "centered", **_SWEEPS},
-    "mean_log_odds": {"objective": "mean_log_odds", **_SWEEPS},
-    "paper": {"objective": "mean_log_odds", **_ONCE},
-    "paper_centered": {"objective": "centered", **_ONCE},
-    "random_few_shot": {"method": "random_few_shot", "objective": "centered", "baselines": False},
+    "zero_shot": {
+        **{"method": "zero_shot", "objective": "mean_log_odds", "consistency": False},
+        **_ALONE,
+    },
+    "random_few_shot": {"method": "random_few_shot", "objective": "centered", **_ALONE},
+    "centered": {"objective": "centered"},
+    "mean_log_odds": {"objective": "mean_log_odds", **_ALONE},
+    "paper": {"objective": "mean_log_odds", **_ONCE, **_ALONE},
+    "paper_centered": {"objective": "centered", **_ONCE, **_ALONE},
 }
-"""The ways to label and their settings; the paper's begin with K examples. The baselines of the
-others are the same whatever the way."""
+"""The ways to label and their settings; the paper's begin with K examples. The baselines are the
+same whatever the way, and measured beside one."""
 
 COLUMNS: dict[str, tuple[str, str]] = {
-    "zero-shot": ("mean_log_odds", "zero_shot_accuracy"),
+    "zero-shot": ("zero_shot", "label_accuracy"),
     "zero-shot, centered": ("centered", "zero_shot_accuracy"),
     "the same, consistent": ("centered", "consistent_zero_shot_accuracy"),
     "random few-shot": ("random_few_shot", "label_accuracy"),
