@@ -1,0 +1,268 @@
+"""The paper's findings about labels, on the miniature: what must be seen, and what is found.
+
+    python benchmarks/findings.py
+
+Runs two experiments (recipes/experiment.py), the searches of ``configs/miniature/findings.yaml``
+and of ``hyperparameters.yaml``, and writes a table and a picture to OUTPUT_DIR. Continues where it
+was stopped.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import yaml
+
+from icm_rl.data import read_rows
+from icm_rl.experiment.summary import WAYS
+from icm_rl.files import read_json, write_text
+from icm_rl.programs import run_program
+from icm_rl.report.plots import curves
+from icm_rl.report.table import mean_and_deviation
+from icm_rl.runner import run
+from icm_rl.settings import parse
+from icm_rl.shipped import script, shipped
+
+SALIENT = ("facts", "solutions", "preferences")
+_COLLAPSED = 0.95
+
+
+@dataclass
+class FindingsConfig:
+    """The paper's findings about labels, on the miniature."""
+
+    output_dir: str = field(
+        default="runs/findings", metadata={"help": "Folder of the table and the picture."}
+    )
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of an experiment that has run.
+
+    Attributes:
+        folder: The experiment's folder.
+        settings: Its config.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+
+    def _folders(self, task: str, method: str) -> Iterator[Path]:
+        (model,) = self.settings["models"]
+        for seed in range(self.settings["seeds"]):
+            yield self.folder / "cells" / model / task / method.replace("/", "-") / str(seed)
+
+    def labels(self, task: str, method: str) -> list[float]:
+        """The percent of the labels found that are right, a seed each."""
+        return [
+            100 * read_json(folder / "figures.json")["label_accuracy"]
+            for folder in self._folders(task, method)
+        ]
+
+    def tested(self, tasks: Sequence[str], method: str, way: str) -> list[float]:
+        """The percent of the test split that is right, the mean over tasks, a seed each."""
+        of_tasks = [
+            [
+                100 * fmean(read_json(folder / "figures.json")[way].values())
+                for folder in self._folders(task, method)
+            ]
+            for task in tasks
+        ]
+        return [fmean(of_seed) for of_seed in zip(*of_tasks, strict=True)]
+
+    def metrics(self, task: str, method: str, name: str) -> list[Any]:
+        """A metric of the labelings, a seed each."""
+        return [
+            read_json(folder / "labels" / "metrics.json")[name]
+            for folder in self._folders(task, method)
+        ]
+
+    def collapsed(self, task: str, method: str) -> int:
+        """How many seeds' labels are nearly all the same."""
+        shares = self.metrics(task, method, "label_shares")
+        return sum(max(of_seed.values()) >= _COLLAPSED for of_seed in shares)
+
+    def history(self, task: str, method: str) -> list[list[dict[str, Any]]]:
+        """The searches' records, an iteration each, a seed each."""
+        return [
+            [dict(row.values) for row in read_rows(folder / "labels" / "history.jsonl")]
+            for folder in self._folders(task, method)
+        ]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A row of the table."""
+
+    name: str
+    asked: str
+    found: str
+    seen: bool
+
+
+def main() -> None:
+    (config,) = parse([FindingsConfig])
+    labels = _experiment("findings")
+    findings = [make(labels) for make in FINDINGS]
+    tables = [_findings_table(findings), _labels_table(labels)]
+    tables.append(_hyperparameters_table(_experiment("hyperparameters")))
+    text = "\n\n".join(tables)
+    write_text(Path(config.output_dir) / "findings.md", text + "\n")
+    write_text(Path(config.output_dir) / "iterations.svg", _iterations(labels))
+    print(text)
+
+
+def _experiment(name: str) -> Cells:
+    """Runs an experiment of the shipped configs, or goes on with it."""
+    path = shipped(f"recipes/configs/miniature/{name}.yaml")
+    print(f"\n{path}", file=sys.stderr, flush=True)
+    code = run_program(script("recipes/experiment.py"), ["--config", path]).code
+    if code:
+        raise SystemExit(code)
+    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return Cells(Path(settings["output_dir"]), settings)
+
+
+def _named(way: str) -> str:
+    return way.replace("_", "-")
+
+
+def _golden(cells: Cells) -> Finding:
+    found, seen = [], True
+    for way in WAYS:
+        icm, golden, human = (
+            fmean(cells.tested(SALIENT, method, way)) for method in ("search", "golden", "human")
+        )
+        found.append(f"{_named(way)} {icm:.1f}, golden {golden:.1f}, human {human:.1f}")
+        seen = seen and icm >= golden - 3 and icm >= human + 8
+    return Finding(
+        "ICM against golden and human labels (Figures 1, 3)",
+        "within 3 points of golden, 8 above human",
+        "; ".join(found),
+        seen,
+    )
+
+
+def _perturbed(cells: Cells) -> Finding:
+    found, seen = [], True
+    for way in WAYS:
+        both = (cells.tested(SALIENT, method, way) for method in ("search", "perturbed"))
+        better = [icm - other for icm, other in zip(*both, strict=True)]
+        found.append(f"{_named(way)} {mean_and_deviation(better, 1)}")
+        seen = seen and fmean(better) >= 2
+    return Finding(
+        "as many labels wrong, but at random (Figure 8)",
+        "ICM's labels teach more, by 2 points",
+        "; ".join(found),
+        seen,
+    )
+
+
+def _initial(cells: Cells) -> Finding:
+    found = {
+        name: fmean(fmean(cells.labels(task, f"from {name} labels")) for task in SALIENT)
+        for name in ("golden", "wrong")
+    }
+    return Finding(
+        "all golden or all wrong labels at the start (Figure 9)",
+        "at most 5 points apart",
+        f"{found['golden']:.1f} and {found['wrong']:.1f} % right",
+        abs(found["golden"] - found["wrong"]) <= 5,
+    )
+
+
+def _no_consistency(cells: Cells) -> Finding:
+    collapsed = cells.collapsed("preferences", "no consistency")
+    spreads = {
+        method: fmean(stdev(cells.labels(task, method)) for task in ("facts", "solutions"))
+        for method in ("search", "no consistency")
+    }
+    return Finding(
+        "no consistency (Figure 10)",
+        "one label for all in most seeds on preferences, larger spread on the others",
+        f"{collapsed} of {cells.settings['seeds']} seeds; "
+        f"deviation {spreads['no consistency']:.1f} against {spreads['search']:.1f}",
+        collapsed > cells.settings["seeds"] / 2 and spreads["no consistency"] > spreads["search"],
+    )
+
+
+def _centered(cells: Cells) -> Finding:
+    collapsed = sum(cells.collapsed(task, "no consistency, centered") for task in SALIENT)
+    return Finding(
+        "no consistency, `--objective centered`",
+        "no collapse",
+        f"{collapsed} of {len(SALIENT) * cells.settings['seeds']} searches",
+        collapsed == 0,
+    )
+
+
+def _word(cells: Cells) -> Finding:
+    labels, tested = cells.labels("word", "search"), cells.tested(["word"], "search", "prompted")
+    return Finding(
+        "a concept that is not salient (Figure 5)",
+        "chance",
+        f"labels {mean_and_deviation(labels, 1)}, test split {mean_and_deviation(tested, 1)}",
+        all(abs(fmean(values) - 50) <= 10 for values in (labels, tested)),
+    )
+
+
+FINDINGS: tuple[Callable[[Cells], Finding], ...] = (
+    *(_golden, _perturbed, _initial, _no_consistency, _centered, _word),
+)
+
+
+def _findings_table(findings: Sequence[Finding]) -> str:
+    lines = ["| finding | what must be seen | found | seen |", "|---|---|---|---|"]
+    lines += [
+        f"| {row.name} | {row.asked} | {row.found} | {'yes' if row.seen else '**no**'} |"
+        for row in findings
+    ]
+    return "\n".join(lines)
+
+
+def _labels_table(cells: Cells) -> str:
+    """Right labels in percent, a row a method; and U of the searches."""
+    tasks = list(cells.settings["tasks"])
+    lines = [f"| right labels | {' | '.join(tasks)} |", "|---" * (len(tasks) + 1) + "|"]
+    for method in cells.settings["methods"]:
+        found = [mean_and_deviation(cells.labels(task, method), 1) for task in tasks]
+        lines.append(f"| {method} | {' | '.join(found)} |")
+    return "\n".join(lines)
+
+
+def _hyperparameters_table(cells: Cells) -> str:
+    """Right labels in percent and computed tokens, a row a setting."""
+    tasks = list(cells.settings["tasks"])
+    head = [*(f"right on {task}" for task in tasks), *(f"tokens, {task}" for task in tasks)]
+    lines = [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    for method in cells.settings["methods"]:
+        right = [mean_and_deviation(cells.labels(task, method), 1) for task in tasks]
+        tokens = [fmean(cells.metrics(task, method, "computed_tokens")) for task in tasks]
+        found = [*right, *(f"{count:,.0f}" for count in tokens)]
+        lines.append(f"| {method} | {' | '.join(found)} |")
+    return "\n".join(lines)
+
+
+def _iterations(cells: Cells) -> str:
+    """Right labels over the paper's search, as a picture, a panel a task."""
+    panels = {}
+    for task in SALIENT:
+        panels[task] = {
+            method: [
+                (
+                    [record["iteration"] for record in records],
+                    [100 * record["accuracy"] for record in records],
+                )
+                for records in cells.history(task, method)
+            ]
+            for method in ("search", "no consistency")
+        }
+    return curves(panels, ["iterations"] * len(panels))
+
+
+if __name__ == "__main__":
+    run(main)
