@@ -48,6 +48,7 @@ _ICM = (
     "inconsistencies",
     "label_shares",
     "confusion",
+    "surface",
     "label_accuracy",
     "human_label_accuracy",
     "zero_shot_accuracy",

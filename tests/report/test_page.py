@@ -50,6 +50,10 @@ def finished_run(folder):
         "method_summary": "by <b>bold</b> means",
         "examples": 4,
         "pools": 1,
+        "surface": {
+            **{"accuracy": 0.731, "chance": 0.5, "gold_accuracy": 0.618},
+            "features": {"length in words": 0.77, 'first word "<b>Thank"': -0.4},
+        },
     }
     write_json(folder / "icm/metrics.json", described | icm)
     label = {"id": "0:A>B", "text": "t", "label": True, "log_odds": 1.0, "group": "0"}
@@ -137,6 +141,17 @@ def test_no_two_curves_have_one_color():
     spec = charts.lines("Reward", "episode", "reward", curves)
     colors = spec["layer"][0]["encoding"]["color"]["scale"]["range"]
     assert len(set(colors)) == len(curves)
+
+
+def test_the_report_shows_which_features_tell_the_labels(tmp_path):
+    finished_run(tmp_path)
+    page = write_report(tmp_path, collect(tmp_path, "ppo"))
+    shown = page.with_suffix(".md").read_text()
+    assert (
+        "tell 73.1 % of the labels of other prompts (chance 50.0 %, of gold labels 61.8 %)" in shown
+    )
+    assert "| length in words | 0.770 |" in shown
+    assert "<b>Thank" not in page.read_text().split("<script")[0]
 
 
 def test_a_single_run_is_compared_with_its_interval_and_seeds_by_their_mean(tmp_path):
