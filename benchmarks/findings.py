@@ -107,9 +107,9 @@ class Finding:
 def main() -> None:
     (config,) = parse([FindingsConfig])
     labels = _experiment("findings")
+    changed = _experiment("hyperparameters")
     findings = [make(labels) for make in FINDINGS]
-    tables = [_findings_table(findings), _labels_table(labels)]
-    tables.append(_hyperparameters_table(_experiment("hyperparameters")))
+    tables = (_findings_table(findings), _labels_table(labels), _hyperparameters_table(changed))
     text = "\n\n".join(tables)
     write_text(Path(config.output_dir) / "findings.md", text + "\n")
     write_text(Path(config.output_dir) / "iterations.svg", _iterations(labels))
@@ -225,7 +225,7 @@ def _findings_table(findings: Sequence[Finding]) -> str:
 
 
 def _labels_table(cells: Cells) -> str:
-    """Right labels in percent, a row a method; and U of the searches."""
+    """Right labels in percent, a row a method."""
     tasks = list(cells.settings["tasks"])
     lines = [f"| right labels | {' | '.join(tasks)} |", "|---" * (len(tasks) + 1) + "|"]
     for method in cells.settings["methods"]:

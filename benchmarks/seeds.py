@@ -61,8 +61,7 @@ def _run_seed(seed: int, folder: Path, cores: int) -> None:
     data = folder / "chain" / "data"
     colors = ["--data", data / "colors.jsonl", "--output_dir", folder / "colors", *flags]
     _run(_recipe("icm", "colors", *colors), f"seed {seed}", cores)
-    commands = [*_doubts(folder, flags), *_pairs(folder, flags)]
-    for command in commands:
+    for command in (*_doubts(folder, flags), *_pairs(folder, flags)):
         _run(command, f"seed {seed}", cores)
 
 

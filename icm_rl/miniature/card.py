@@ -90,8 +90,8 @@ Mean log-odds in nats of labels in each other's contexts, what ICM maximizes:
 {_table(figures, "log_odds", 2)}
 
 Where everything has one label, real models are surest of all, SmolLM2 by 5 nats more than of gold
-labels; this one by {trap:.2f} on preferences, so that the contradictions between both orders of a
-pair, 24 of them against α = 50, can make up for it.
+labels; this one by {trap:.2f} on preferences, where the contradictions between both orders of a
+pair, 24 of them against α = 50, make up for 0.48.
 
 ## What was asked
 
