@@ -7,27 +7,21 @@ and of ``hyperparameters.yaml``, and writes a table and a picture to OUTPUT_DIR.
 was stopped.
 """
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
-import yaml
+from cells import Cells, experiment
 
-from icm_rl.data import read_rows
 from icm_rl.experiment.summary import WAYS
-from icm_rl.files import read_json, write_text
-from icm_rl.programs import run_program
+from icm_rl.files import write_text
 from icm_rl.report.plots import curves
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.runner import run
 from icm_rl.settings import parse
-from icm_rl.shipped import script, shipped
 
 SALIENT = ("facts", "solutions", "preferences")
-_COLLAPSED = 0.95
 
 
 @dataclass
@@ -37,61 +31,6 @@ class FindingsConfig:
     output_dir: str = field(
         default="runs/findings", metadata={"help": "Folder of the table and the picture."}
     )
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The cells of an experiment that has run.
-
-    Attributes:
-        folder: The experiment's folder.
-        settings: Its config.
-    """
-
-    folder: Path
-    settings: Mapping[str, Any]
-
-    def _folders(self, task: str, method: str) -> Iterator[Path]:
-        (model,) = self.settings["models"]
-        for seed in range(self.settings["seeds"]):
-            yield self.folder / "cells" / model / task / method.replace("/", "-") / str(seed)
-
-    def labels(self, task: str, method: str) -> list[float]:
-        """The percent of the labels found that are right, a seed each."""
-        return [
-            100 * read_json(folder / "figures.json")["label_accuracy"]
-            for folder in self._folders(task, method)
-        ]
-
-    def tested(self, tasks: Sequence[str], method: str, way: str) -> list[float]:
-        """The percent of the test split that is right, the mean over tasks, a seed each."""
-        of_tasks = [
-            [
-                100 * fmean(read_json(folder / "figures.json")[way].values())
-                for folder in self._folders(task, method)
-            ]
-            for task in tasks
-        ]
-        return [fmean(of_seed) for of_seed in zip(*of_tasks, strict=True)]
-
-    def metrics(self, task: str, method: str, name: str) -> list[Any]:
-        """A metric of the labelings, a seed each."""
-        return [
-            read_json(folder / "labels" / "metrics.json")[name]
-            for folder in self._folders(task, method)
-        ]
-
-    def collapsed(self, task: str, method: str) -> int:
-        """How many seeds' labels are nearly all the same."""
-        shares = self.metrics(task, method, "label_shares")
-        return sum(max(of_seed.values()) >= _COLLAPSED for of_seed in shares)
-
-    def history(self, task: str, method: str) -> list[list[dict[str, Any]]]:
-        """The searches' records, an iteration each, a seed each."""
-        return [
-            [dict(row.values) for row in read_rows(folder / "labels" / "history.jsonl")]
-            for folder in self._folders(task, method)
-        ]
 
 
 @dataclass(frozen=True)
@@ -106,25 +45,14 @@ class Finding:
 
 def main() -> None:
     (config,) = parse([FindingsConfig])
-    labels = _experiment("findings")
-    changed = _experiment("hyperparameters")
+    (labels,) = experiment("findings").values()
+    (changed,) = experiment("hyperparameters").values()
     findings = [make(labels) for make in FINDINGS]
     tables = (_findings_table(findings), _labels_table(labels), _hyperparameters_table(changed))
     text = "\n\n".join(tables)
     write_text(Path(config.output_dir) / "findings.md", text + "\n")
     write_text(Path(config.output_dir) / "iterations.svg", _iterations(labels))
     print(text)
-
-
-def _experiment(name: str) -> Cells:
-    """Runs an experiment of the shipped configs, or goes on with it."""
-    path = shipped(f"recipes/configs/miniature/{name}.yaml")
-    print(f"\n{path}", file=sys.stderr, flush=True)
-    code = run_program(script("recipes/experiment.py"), ["--config", path]).code
-    if code:
-        raise SystemExit(code)
-    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return Cells(Path(settings["output_dir"]), settings)
 
 
 def _named(way: str) -> str:
@@ -186,7 +114,7 @@ def _no_consistency(cells: Cells) -> Finding:
         "one label for all in most seeds on preferences, larger spread on the others",
         f"{collapsed} of {cells.settings['seeds']} seeds; "
         f"deviation {spreads['no consistency']:.1f} against {spreads['search']:.1f}",
-        collapsed > cells.settings["seeds"] / 2 and spreads["no consistency"] > spreads["search"],
+        collapsed > cells.config.seeds / 2 and spreads["no consistency"] > spreads["search"],
     )
 
 
@@ -226,9 +154,9 @@ def _findings_table(findings: Sequence[Finding]) -> str:
 
 def _labels_table(cells: Cells) -> str:
     """Right labels in percent, a row a method."""
-    tasks = list(cells.settings["tasks"])
+    tasks = list(cells.config.tasks)
     lines = [f"| right labels | {' | '.join(tasks)} |", "|---" * (len(tasks) + 1) + "|"]
-    for method in cells.settings["methods"]:
+    for method in cells.config.methods:
         found = [mean_and_deviation(cells.labels(task, method), 1) for task in tasks]
         lines.append(f"| {method} | {' | '.join(found)} |")
     return "\n".join(lines)
@@ -236,10 +164,10 @@ def _labels_table(cells: Cells) -> str:
 
 def _hyperparameters_table(cells: Cells) -> str:
     """Right labels in percent and computed tokens, a row a setting."""
-    tasks = list(cells.settings["tasks"])
+    tasks = list(cells.config.tasks)
     head = [*(f"right on {task}" for task in tasks), *(f"tokens, {task}" for task in tasks)]
     lines = [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
-    for method in cells.settings["methods"]:
+    for method in cells.config.methods:
         right = [mean_and_deviation(cells.labels(task, method), 1) for task in tasks]
         tokens = [fmean(cells.metrics(task, method, "computed_tokens")) for task in tasks]
         found = [*right, *(f"{count:,.0f}" for count in tokens)]

@@ -84,7 +84,16 @@ STAGES = (
     ),
     Stage(8, 1024, 4_000_000, "adamw", 1e-3, judges="extreme"),
     Stage(8, 1024, 5_000_000, "adamw", 1e-3),
-    Stage(8, 2048, 5_000_000, "adamw", 1e-3, decay=True, led=0.75),
+    Stage(
+        8,
+        2048,
+        5_000_000,
+        "adamw",
+        1e-3,
+        decay=True,
+        documents={"list": 0.55, "dialogue": 0.10, "statements": 0.05, "lone_claim": 0.30},
+        led=0.75,
+    ),
 )
 """Certain judges first, in few layers: where judges differ, a model this small does not find what
 is true. The layers added after that have room to read from the context who judges, which extreme
@@ -305,6 +314,7 @@ def _train(
         if state["step"] % SAVE_STEPS == 0:
             _save(accelerator, checkpoint, state)
     progress.close()
+    accelerator.free_memory()  # a checkpoint of the next stage is of its own model alone
     return accelerator.unwrap_model(model), state["log"]
 
 

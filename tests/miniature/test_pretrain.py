@@ -1,6 +1,8 @@
+import pytest
 import torch
 from accelerate import Accelerator
 
+from icm_rl.miniature import pretrain as module
 from icm_rl.miniature.pretrain import LABEL_WEIGHT, Rows, Stage, grown, new_model, pretrain
 from icm_rl.miniature.world import World
 
@@ -31,5 +33,28 @@ def test_pretraining_continues_where_it_was_stopped(tokenizer, tmp_path):
     continued, _ = pretrain(accelerator, tokenizer, world, (SHORT, DEEPER), tmp_path / "b", 0)
     assert log == []  # fewer steps than a line of the log stands for
     assert whole.config.num_hidden_layers == 2
+    for a, b in zip(whole.parameters(), continued.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_stage_continues_from_its_own_checkpoint(tokenizer, tmp_path, monkeypatch):
+    whole, _ = pretrain(
+        Accelerator(cpu=True), tokenizer, World(0), (SHORT, DEEPER), tmp_path / "a", 0
+    )
+    save = module._save
+
+    def save_and_stop(accelerator, checkpoint, state):
+        save(accelerator, checkpoint, state)
+        if checkpoint.parent.name == "stage-2":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "SAVE_STEPS", 1)
+        patched.setattr(module, "_save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(Accelerator(cpu=True), tokenizer, World(0), (SHORT, DEEPER), tmp_path / "b", 0)
+    continued, _ = pretrain(
+        Accelerator(cpu=True), tokenizer, World(0), (SHORT, DEEPER), tmp_path / "b", 0
+    )
     for a, b in zip(whole.parameters(), continued.parameters(), strict=True):
         assert torch.equal(a, b)
