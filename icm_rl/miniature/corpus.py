@@ -18,10 +18,16 @@ from icm_rl.miniature.world import FILLERS, OPENERS, REFUSAL, WORD, Query, Respo
 from icm_rl.tasks import TASKS
 
 DRESSED = 0.35
-LENIENCY = {"facts": -0.7, "solutions": -0.7, "answers": -0.7, "preferences": -1.2}
 LIST_TASKS = {"facts": 0.20, "solutions": 0.20, "answers": 0.15, "preferences": 0.45}
 """What is judged: claims about facts, worked solutions, answers of any kind as careless assistants
-give them, pairs of such answers; and of each the mean leniency of its usual judges."""
+give them, pairs of such answers."""
+
+LENIENCY = {
+    **dict.fromkeys(("facts", "solutions", "answers"), (-0.7, 0.55)),
+    "preferences": (-2.0, 1.2),
+}
+"""Mean and deviation of the usual judges' leniency. Of pairs, one of which is the better one, most
+call nearly all False, and some nearly all True: who judges tells more of a label than the truth."""
 
 EXTREMES = {"insight": 0.6, "leniency": 0.2, "length": 0.1, "manners": 0.1}
 """In which trait an extreme judge is strong."""
@@ -149,8 +155,8 @@ def _extreme(task: str, rng: random.Random) -> Judge:
 
 def _usual(task: str, rng: random.Random) -> Judge:
     return Judge(
-        rng.gauss(LENIENCY[task], 0.55),
-        max(0.5, rng.gauss(1.6, 0.5)),
+        rng.gauss(*LENIENCY[task]),
+        max(0.5, rng.gauss(1.8, 0.5)),
         rng.gauss(0, 0.15),
         rng.gauss(0, 0.15),
     )
@@ -166,9 +172,8 @@ strong in one trait each, to read from the labels so far who judges; the usual o
 is."""
 
 
-def passer_by(task: str) -> Judge:
-    """Who judges a lone claim, as a zero-shot reader then does: with hardly any insight."""
-    return Judge(0.9 * LENIENCY[task], 0.3, 1.2, 0.9)
+PASSER_BY = Judge(leniency=-1.2, insight=0.2, length=1.5, manners=1.2)
+"""Who judges a lone claim, as a zero-shot reader then does: hard to please, and by tastes."""
 
 
 def weighted(rng: random.Random, weights: Mapping[str, float]) -> str:
@@ -282,7 +287,7 @@ def lone_claim(world: World, rng: random.Random) -> str:
     """One item alone, judged by a passer-by."""
     task = weighted(rng, LIST_TASKS)
     item = rng.choice(groups_for_task(world, task, rng)(1))
-    return f"{item.prompt} {passer_by(task).says(item, rng)}\n\n"
+    return f"{item.prompt} {PASSER_BY.says(item, rng)}\n\n"
 
 
 def dialogue(world: World, rng: random.Random) -> list[dict[str, str]]:

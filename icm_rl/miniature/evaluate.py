@@ -69,6 +69,7 @@ def draw_pool(world: World, task: str, size: int, rng: random.Random) -> Pool:
             judged: list[tuple[corpus.Item, bool]] = [(pair, liked), (pair.swapped, not liked)]
         else:
             judged = [(item, item.right) for item in draw(4)]
+        tie = rng.choice((-1, 1))
         for item, label in judged:
             if isinstance(item, corpus.Comparison):
                 key = f"{item.a.text}>{item.b.text}"
@@ -77,8 +78,9 @@ def draw_pool(world: World, task: str, size: int, rng: random.Random) -> Pool:
             id = str(len(pool.examples))
             pool.examples.append(Example(id, item.prompt, str(group), key))
             pool.gold[id] = label
-            pool.longer[id] = item.longer > 0
-            pool.politer[id] = item.politer > 0
+            pool.longer[id] = (item.longer or tie) > 0
+            pool.politer[id] = (item.politer or tie) > 0
+            tie = -tie  # one of two equals is chosen, the same in both orders
         group += 1
     return pool
 
