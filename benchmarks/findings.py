@@ -38,6 +38,7 @@ class Finding:
     """A row of the table."""
 
     name: str
+    paper: str
     asked: str
     found: str
     seen: bool
@@ -69,6 +70,7 @@ def _golden(cells: Cells) -> Finding:
         seen = seen and icm >= golden - 3 and icm >= human + 8
     return Finding(
         "ICM against golden and human labels (Figures 1, 3)",
+        "as good as golden, above human",
         "within 3 points of golden, 8 above human",
         "; ".join(found),
         seen,
@@ -84,6 +86,7 @@ def _perturbed(cells: Cells) -> Finding:
         seen = seen and fmean(better) >= 2
     return Finding(
         "as many labels wrong, but at random (Figure 8)",
+        "ICM's always teach substantially more",
         "ICM's labels teach more, by 2 points",
         "; ".join(found),
         seen,
@@ -97,6 +100,7 @@ def _initial(cells: Cells) -> Finding:
     }
     return Finding(
         "all golden or all wrong labels at the start (Figure 9)",
+        "a moderate drop from wrong ones",
         "at most 5 points apart",
         f"{found['golden']:.1f} and {found['wrong']:.1f} % right",
         abs(found["golden"] - found["wrong"]) <= 5,
@@ -111,8 +115,9 @@ def _no_consistency(cells: Cells) -> Finding:
     }
     return Finding(
         "no consistency (Figure 10)",
+        "one label for all almost always on Alpaca, rarely on TruthfulQA; more variance",
         "one label for all in most seeds on preferences, larger spread on the others",
-        f"{collapsed} of {cells.settings['seeds']} seeds; "
+        f"{collapsed} of {cells.config.seeds} seeds; "
         f"deviation {spreads['no consistency']:.1f} against {spreads['search']:.1f}",
         collapsed > cells.config.seeds / 2 and spreads["no consistency"] > spreads["search"],
     )
@@ -122,8 +127,9 @@ def _centered(cells: Cells) -> Finding:
     collapsed = sum(cells.collapsed(task, "no consistency, centered") for task in SALIENT)
     return Finding(
         "no consistency, `--objective centered`",
+        "not tried",
         "no collapse",
-        f"{collapsed} of {len(SALIENT) * cells.settings['seeds']} searches",
+        f"{collapsed} of {len(SALIENT) * cells.config.seeds} searches",
         collapsed == 0,
     )
 
@@ -132,6 +138,7 @@ def _word(cells: Cells) -> Finding:
     labels, tested = cells.labels("word", "search"), cells.tested(["word"], "search", "prompted")
     return Finding(
         "a concept that is not salient (Figure 5)",
+        "chance",
         "chance",
         f"labels {mean_and_deviation(labels, 1)}, test split {mean_and_deviation(tested, 1)}",
         all(abs(fmean(values) - 50) <= 10 for values in (labels, tested)),
@@ -144,9 +151,13 @@ FINDINGS: tuple[Callable[[Cells], Finding], ...] = (
 
 
 def _findings_table(findings: Sequence[Finding]) -> str:
-    lines = ["| finding | what must be seen | found | seen |", "|---|---|---|---|"]
+    lines = [
+        "| finding | in the paper | what must be seen | found | seen |",
+        "|---|---|---|---|---|",
+    ]
     lines += [
-        f"| {row.name} | {row.asked} | {row.found} | {'yes' if row.seen else '**no**'} |"
+        f"| {row.name} | {row.paper} | {row.asked} | {row.found} | "
+        f"{'yes' if row.seen else '**no**'} |"
         for row in findings
     ]
     return "\n".join(lines)
