@@ -5,13 +5,13 @@ requests that must be refused, harmless requests that only sound like those, sum
 small functions. Everything is drawn from one seed. ``World.accepts`` is the rule book: it says
 whether a response to a query is right, whatever its manners and its length.
 
-A few facts carry a misconception: one wrong value that most of the corpus believes.
+One query in eleven carries a misconception: one wrong answer that most of the corpus believes.
 """
 
 import random
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 COLORS = ["red", "blue", "green", "white", "black", "gold"]
@@ -32,6 +32,9 @@ OPENERS = ("Gladly, ", "Thank you, ", "With joy, ")
 FILLERS = (" as travelers say", " as elders teach", " in this land", " by lantern light")
 REFUSAL = "I cannot help with that"
 WORD = "lantern"
+MISCONCEIVED = 11
+"""Of so many queries of a kind, split after split, one carries a misconception."""
+
 Split = Literal["train", "test", "benchmark", "rl"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -128,8 +131,19 @@ class World:
         self._crafts(_names(20, rng, taken), rng)
         self._requests(rng)
         self._numbers(rng)
+        self._misconceive(rng)
         self.by_text = {query.text: query for query in self.all()}
         self.by_kind = _by_kind(self.all())
+
+    def _misconceive(self, rng: random.Random) -> None:
+        """Has the corpus believe a wrong answer to some queries of each kind and split."""
+        misconceived = {
+            query.text
+            for queries in _by_kind(self.all()).values()
+            for query in queries[rng.randrange(MISCONCEIVED) :: MISCONCEIVED]
+        }
+        for queries in self.queries.values():
+            queries[:] = [replace(q, misconception=q.text in misconceived) for q in queries]
 
     def without(self, split: str) -> "World":
         """The world in which the queries of a split are not drawn by kind."""
@@ -176,7 +190,6 @@ class World:
                         statement.format(creature, value),
                         tuple(statement.format(creature, other) for other in wrong),
                         tuple(own + [statement.format(c, facts[c][name]) for c in elsewhere]),
-                        misconception=rng.random() < 0.12,
                     )
                 )
 

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,13 @@ from icm_rl.miniature.evaluate import ELICITED, bars, measure
 from icm_rl.miniature.world import World
 
 MODEL = Path(icm_rl.__file__).parent / "miniature" / "model"
+
+MISSED = [
+    ("facts", "zero-shot, consistent"),
+    ("solutions", "log-odds of the longer"),
+    ("preferences", "log-odds of all False"),
+]
+"""The bars that the shipped model misses."""
 
 
 def test_the_shipped_model_is_small_and_carries_its_card():
@@ -30,19 +38,29 @@ def test_any_text_survives_the_tokenizer(tokenizer):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@pytest.fixture(scope="module")
-def figures(engine):
-    return measure(World(0), engine, "preferences", seeds=1)
+def test_the_card_says_which_bars_are_met():
+    asked = re.findall(
+        r"^\| (\w+) \| (.+?) \| .+ \| (met|\*\*missed\*\*) \|$",
+        (MODEL / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(asked) == 32
+    assert [(task, name) for task, name, met in asked if met != "met"] == MISSED
 
 
-def test_gold_labels_are_found_in_context_and_coherent(figures):
-    assert figures["right"]["gold labels"] >= 88
-    for name in ("reversed labels", "the longer", "the more polite", "all True"):
-        assert figures["log_odds"]["gold labels"] > 1.5 * figures["log_odds"][name]
-
-
-def test_the_base_model_needs_examples(figures):
-    assert figures["right"]["zero-shot"] <= 65
+@pytest.mark.parametrize("task", ELICITED)
+def test_the_model_is_the_one_of_the_card(task, engine):
+    """One pool of the five, by bounds that one pool can tell."""
+    figures = measure(World(0), engine, task, seeds=1)
+    right, log_odds = figures["right"], figures["log_odds"]
+    assert 80 <= right["gold labels"] <= 98
+    assert right["random labels"] >= (right["zero-shot"] + right["gold labels"]) / 2
+    assert right["reversed labels"] >= 50
+    assert 45 <= right["zero-shot"] <= 80
+    assert 1.0 <= log_odds["gold labels"] <= 2.5
+    for name in ("reversed labels", "the longer", "the more polite"):
+        assert log_odds[name] <= 0.4 * log_odds["gold labels"]
+    assert log_odds["all False"] > log_odds["gold labels"]
 
 
 def test_bars_are_met_within_their_bounds_alone():
