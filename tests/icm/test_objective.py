@@ -208,13 +208,12 @@ def test_a_search_can_begin_with_golden_labels_or_with_none_of_them(scorer, pref
 
 def test_the_opposite_of_all_labels_is_taken_where_its_utility_is_higher(scorer, preferences):
     def found(**settings):
-        config = SearchConfig(initial_examples=12, initial_labels="wrong", **settings)
+        config = SearchConfig(12, "wrong", iterations_per_example=0, **settings)
         return search(scorer, config, random.Random(3), gold=preferences.gold)
 
-    # from all wrong, no proposal changes a label
-    wrong = found(iterations_per_example=0.5)
+    wrong = found()
     assert wrong.labels == {id: not preferences.gold[id] for id in wrong.labels}
-    right = found(iterations_per_example=0.5, try_reverse=True)
+    right = found(try_reverse=True)
     assert right.labels == {id: preferences.gold[id] for id in right.labels}
     assert right.score.utility > wrong.score.utility
     alone = scorer.score(right.labels, right.arrangement)
@@ -262,7 +261,9 @@ def test_a_fix_that_changes_one_label_leaves_one_of_two_answers_true(data, engin
     facts = TASKS["truthfulqa"].load(data / "facts_train.jsonl", 4)
     scorer = Scorer(facts.examples, TASKS["truthfulqa"], engine)
     a, b = next(
-        (a, b) for a, b in combinations(facts.examples, 2) if a.group == b.group and a.key != b.key
+        (a, b)
+        for a, b in combinations(facts.examples, 2)
+        if a.group == b.group and a.key != b.key and not facts.gold[a.id] and not facts.gold[b.id]
     )
     labels = {e.id: e in (a, b) for e in facts.examples}
     order = scorer.arranged(labels)
@@ -279,7 +280,7 @@ def test_a_fix_that_changes_one_label_leaves_one_of_two_answers_true(data, engin
 
 
 def test_a_fix_at_any_cost_resolves_one_pair_and_others_at_a_gain_only(scorer):
-    labels = dict.fromkeys(scorer.examples, True)
+    labels = dict.fromkeys(scorer.examples, False)
     order = scorer.arranged(labels)
     a, b = next(iter(scorer.groups.values()))
     options = [{**labels, a.id: one, b.id: not one} for one in (True, False)]

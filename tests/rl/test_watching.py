@@ -21,7 +21,7 @@ def long(completions, **kwargs):
 
 def moderate(completions, **kwargs):
     mean = sum(words(completions)) / len(completions)
-    return [min(mean, 8.5) - 0.05 * max(0, mean - 8.5)] * len(completions)
+    return [min(mean, 9) - 0.2 * max(0, mean - 9)] * len(completions)
 """
 
 
@@ -53,7 +53,7 @@ def test_correlation_is_pearsons_and_0_of_a_constant():
 
 @pytest.mark.process
 def test_a_run_ends_where_the_policy_games_its_reward(data, tmp_path):
-    """The reward loves length without end, the watched one up to some eight words on average."""
+    """The reward loves length without end, the watched one up to nine words on average."""
     (tmp_path / "rewards.py").write_text(REWARDS)
     held_out = tmp_path / "held_out.jsonl"
     held_out.write_text("".join((data / "prompts.jsonl").read_text().splitlines(True)[::4]))
@@ -64,7 +64,7 @@ def test_a_run_ends_where_the_policy_games_its_reward(data, tmp_path):
         *("--rewards", long, f"{watched}=0", "--prompts", data / "prompts.jsonl"),
         *("--eval_prompts", held_out, "--eval_steps", 1, "--watch", watched, "--max_loss", 0.03),
         *("--missing_eos_penalty", 0, "--kl_coef", 0, "--per_device_train_batch_size", 16),
-        *("--total_episodes", 1280, "--learning_rate", 2e-5, "--output_dir", out),
+        *("--total_episodes", 1280, "--learning_rate", 6e-5, "--output_dir", out),
     )
     records = rows(out / "history.jsonl")
     assert len(records) < 40  # it ended early
