@@ -15,6 +15,9 @@ from icm_rl.programs import run_program
 from icm_rl.settings import parse
 from icm_rl.shipped import script, shipped
 
+SALIENT = ("facts", "solutions", "preferences")
+"""The tasks that the base model understands."""
+
 _COLLAPSED = 0.95
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
-from cells import Cells, experiment
+from cells import SALIENT, Cells, experiment
 
 from icm_rl.experiment.summary import WAYS
 from icm_rl.files import write_text
@@ -20,8 +20,6 @@ from icm_rl.report.plots import curves
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.runner import run
 from icm_rl.settings import parse
-
-SALIENT = ("facts", "solutions", "preferences")
 
 
 @dataclass

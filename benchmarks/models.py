@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from cells import Cells, experiment
+from cells import SALIENT, Cells, experiment
 
 from icm_rl.experiment.config import short_names
 from icm_rl.files import read_json, write_text
@@ -26,13 +26,11 @@ from icm_rl.settings import parse
 from icm_rl.shipped import script, shipped
 from icm_rl.tasks import TASKS
 
-SALIENT = ("facts", "solutions", "preferences")
 PRETRAINED = {
     "runs/miniature-4": ("--layers", "4"),
     "runs/miniature-6": ("--layers", "6"),
     "runs/miniature-unjudged": ("--unjudged", "test"),
 }
-LABELS = ("icm", "gold")
 
 
 @dataclass
@@ -93,9 +91,11 @@ def _rewarded(model: str, data: Path, folder: Path) -> list[str]:
     own = ("--model", model, "--data", data)
     _run("recipes/icm.py", *_config("icm"), *own, "--output_dir", folder / "icm")
     write_preferences(TASKS["preferences"].load(data), folder)
-    preferences = (folder / "icm" / "preferences.jsonl", folder / "preferences_gold.jsonl")
     scores = []
-    for name, labeled in zip(LABELS, preferences, strict=True):
+    for name, labeled in {
+        "icm": folder / "icm" / "preferences.jsonl",
+        "gold": folder / "preferences_gold.jsonl",
+    }.items():
         reward_model, scored = folder / f"reward-{name}", folder / f"scored-{name}"
         flags = ("--preferences", labeled, "--model_name_or_path", model)
         _run("recipes/reward.py", *_config("reward"), *flags, "--output_dir", reward_model)

@@ -53,12 +53,12 @@ def test_the_model_is_the_one_of_the_card(task, engine):
     """One pool of the five, by bounds that one pool can tell."""
     figures = measure(World(0), engine, task, seeds=1)
     right, log_odds = figures["right"], figures["log_odds"]
-    assert 80 <= right["gold labels"] <= 98
+    assert right["gold labels"] >= (88 if task == "preferences" else 85)
     assert right["random labels"] >= (right["zero-shot"] + right["gold labels"]) / 2
     assert right["reversed labels"] >= 50
-    assert 45 <= right["zero-shot"] <= 80
+    assert 50 <= right["zero-shot"] <= (65 if task == "preferences" else 75)
     assert 1.0 <= log_odds["gold labels"] <= 2.5
-    for name in ("reversed labels", "the longer", "the more polite"):
+    for name in ("reversed labels", "the longer", "the more polite", "all True"):
         assert log_odds[name] <= 0.4 * log_odds["gold labels"]
     assert log_odds["all False"] > log_odds["gold labels"]
 
