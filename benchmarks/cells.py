@@ -1,6 +1,5 @@
 """An experiment of the shipped configs, run, and the figures of its cells."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +7,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from stages import run_recipe
+
 from icm_rl.data import read_rows
 from icm_rl.experiment.config import ExperimentConfig, cells
 from icm_rl.files import read_json
-from icm_rl.programs import run_program
 from icm_rl.settings import parse
-from icm_rl.shipped import script, shipped
+from icm_rl.shipped import shipped
 
 SALIENT = ("facts", "solutions", "preferences")
 """The tasks that the base model understands."""
@@ -74,10 +74,7 @@ class Cells:
 def experiment(name: str) -> dict[str, Cells]:
     """Runs an experiment of the miniature's configs, or goes on with it; its cells by model."""
     path = shipped(f"recipes/configs/miniature/{name}.yaml")
-    print(f"\n{path}", file=sys.stderr, flush=True)
-    code = run_program(script("recipes/experiment.py"), ["--config", path]).code
-    if code:
-        raise SystemExit(code)
+    run_recipe("recipes/experiment.py", "--config", path)
     (config,) = parse([ExperimentConfig], ["--config", path])
     folders: dict[str, dict[tuple[str, str], dict[int, Path]]] = defaultdict(
         lambda: defaultdict(dict)

@@ -8,7 +8,6 @@ seed. Over training the policies answer the benchmark's prompts, and the reward 
 labels, of which neither learns, scores the answers. Continues where it was stopped.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,17 +15,16 @@ from statistics import mean
 from typing import Annotated
 
 from annotated_types import Ge
+from stages import run_recipe
 
 from icm_rl.data import read_rows
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_jsonl, write_text
-from icm_rl.programs import run_program
 from icm_rl.report.plots import curves
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.rewardbench.benchmark import load_benchmark
 from icm_rl.runner import run
 from icm_rl.settings import parse, require_given
-from icm_rl.shipped import script
 
 LABELS = {"human": "by human labels", "icm": "by ICM labels"}
 ALL = "All sections"
@@ -102,10 +100,7 @@ def _train(config: LabelsConfig, chain: Path, folder: Path, name: str, seed: int
         *("--total_episodes", config.total_episodes, "--eval_steps", config.eval_steps),
         *("--output_dir", folder),
     ]
-    print(f"\nseed {seed}, {LABELS[name]}", file=sys.stderr, flush=True)
-    code = run_program(script("recipes/ppo.py"), list(map(str, flags))).code
-    if code:
-        raise SystemExit(code)
+    run_recipe("recipes/ppo.py", *flags)
 
 
 def _curve(chain: Path, folder: Path) -> Curve:

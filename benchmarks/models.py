@@ -8,22 +8,21 @@ each model's own ICM labels and of gold labels of the same pairs. Writes a table
 Continues where it was stopped.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 from cells import SALIENT, Cells, experiment
+from stages import config as configured
+from stages import reward_model_score, run_recipe
 
 from icm_rl.experiment.config import short_names
-from icm_rl.files import read_json, write_text
+from icm_rl.files import write_text
 from icm_rl.pipeline import write_preferences
-from icm_rl.programs import run_program
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.runner import run
 from icm_rl.settings import parse
-from icm_rl.shipped import script, shipped
 from icm_rl.tasks import TASKS
 
 PRETRAINED = {
@@ -46,7 +45,7 @@ def main() -> None:
     (config,) = parse([ModelsConfig])
     folder = Path(config.output_dir)
     for pretrained, flags in PRETRAINED.items():
-        _run("recipes/miniature.py", *flags, "--output_dir", pretrained)
+        run_recipe("recipes/miniature.py", *flags, "--output_dir", pretrained)
     by_model = experiment("models")
     names = short_names(list(by_model))
     lines = [
@@ -88,36 +87,18 @@ def _told(*figures: Sequence[float]) -> list[str]:
 
 def _rewarded(model: str, data: Path, folder: Path) -> list[str]:
     """RewardBench scores of reward models from this model, by its ICM labels and by gold labels."""
-    own = ("--model", model, "--data", data)
-    _run("recipes/icm.py", *_config("icm"), *own, "--output_dir", folder / "icm")
+    own = ("--model", model, "--data", data, "--output_dir", folder / "icm")
+    run_recipe("recipes/icm.py", *configured("icm"), *own)
     write_preferences(TASKS["preferences"].load(data), folder)
     scores = []
-    for name, labeled in {
-        "icm": folder / "icm" / "preferences.jsonl",
-        "gold": folder / "preferences_gold.jsonl",
+    for name, preferences in {
+        "reward-icm": folder / "icm" / "preferences.jsonl",
+        "reward-gold": folder / "preferences_gold.jsonl",
     }.items():
-        reward_model, scored = folder / f"reward-{name}", folder / f"scored-{name}"
-        flags = ("--preferences", labeled, "--model_name_or_path", model)
-        _run("recipes/reward.py", *_config("reward"), *flags, "--output_dir", reward_model)
-        benchmark = ("--benchmark", data.with_name("benchmark.jsonl"))
-        _run(
-            *("eval/rewardbench.py", "--reward_model", reward_model, *benchmark),
-            *("--output_dir", scored),
-        )
-        scores.append(f"{read_json(scored / 'metrics.json')['score']:.1f}")
-    return scores
-
-
-def _config(name: str) -> tuple[str, str]:
-    return "--config", shipped(f"recipes/configs/miniature/{name}.yaml")
-
-
-def _run(program: str, *flags: str | Path) -> None:
-    words = list(map(str, flags))
-    print(f"\n{program} {' '.join(words)}", file=sys.stderr, flush=True)
-    code = run_program(script(program), words).code
-    if code:
-        raise SystemExit(code)
+        benchmark = data.with_name("benchmark.jsonl")
+        flags = ("--model_name_or_path", model)
+        scores.append(reward_model_score(preferences, folder / name, benchmark, *flags))
+    return [f"{score:.1f}" for score in scores]
 
 
 if __name__ == "__main__":

@@ -23,17 +23,17 @@ from typing import Annotated, Any
 
 import yaml
 from annotated_types import Ge
+from stages import run_recipe
 
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_text
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.methods import METHODS, settings_of
 from icm_rl.miniature.data import write_data
-from icm_rl.programs import run_program
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.runner import run
 from icm_rl.settings import parse
-from icm_rl.shipped import script, shipped
+from icm_rl.shipped import shipped
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,7 @@ def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, An
     if not (folder / "metrics.json").exists():
         words = [*_settings(task, way), *TASKS[task].flags, "--seed", str(seed)]
         words += ["--data", str(_file(config, task)), "--output_dir", str(folder)]
-        print(f"\n{folder}", file=sys.stderr, flush=True)
-        code = run_program(script("recipes/icm.py"), words).code
-        if code:
-            raise SystemExit(code)
+        run_recipe("recipes/icm.py", *words)
     return read_json(folder / "metrics.json")
 
 

@@ -267,6 +267,14 @@ def test_two_processes_share_out_the_pools_and_agree(labeled, data, tmp_path, by
     for one, other in zip(found, rows(labeled / "labels.jsonl"), strict=True):
         assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)
         assert one["label"] == other["label"]
+    assert "baselines 100% 1/1" in said, "and compares what it found there"
+    metrics, alone = (
+        json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "out", labeled)
+    )
+    compared = [name for name in alone if name.endswith("_accuracy")]
+    assert len(compared) >= 7
+    assert {name: metrics[name] for name in compared} == {name: alone[name] for name in compared}
+    assert metrics["gold_utility"] == pytest.approx(alone["gold_utility"], abs=1e-3)
 
 
 def test_processes_end_with_the_one_that_started_them(data, tmp_path):

@@ -48,17 +48,17 @@ def label_dataset(
 
     Gold and human labels enter only after the search, to be compared with, unless the method says
     that it needs them. A run that was killed is continued. Of several processes the main one
-    gathers and writes.
+    writes.
 
     Returns:
         The metrics, which are the last file to be written; None in other processes.
     """
     labeling = method.label(job)
+    compared = config.baselines and bool(data.gold)
+    baselines = baseline_metrics(labeling, method, data, job) if compared else {}
     if not PartialState().is_main_process:
         return None
-    metrics = labeling_metrics(labeling, method, data, job.task)
-    if config.baselines and data.gold:
-        metrics |= baseline_metrics(labeling, method, data, job)
+    metrics = labeling_metrics(labeling, method, data, job.task) | baselines
     folder = Path(config.output_dir)
     metrics |= write_labels(folder, data, labeling, config, method, metrics)
     if config.push_to_hub:

@@ -2,9 +2,12 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from icm_rl.icm.methods import Job, Labeling, Method
 from icm_rl.icm.objective import Labels, all_log_odds, inconsistent_pairs
@@ -18,7 +21,7 @@ from icm_rl.icm.prompting import (
 )
 from icm_rl.icm.surface import surface
 from icm_rl.progress import Progress
-from icm_rl.tasks import Dataset, Label, Task, grades, group_members
+from icm_rl.tasks import Dataset, Example, Label, Task, grades, group_members
 
 
 def labeling_metrics(
@@ -89,38 +92,52 @@ def baseline_metrics(
 
     Many-shot prompting leaves an example's group out, and those without a label. It is measured
     where the method labeled in pools, which fit the model's context. Labels are decided as the
-    method decides on them, by centered log-odds or by plain ones.
+    method decides on them, by centered log-odds or by plain ones. Several processes share out the
+    pools; each returns the whole.
     """
-    task, engine = job.task, job.engine
-    predictions: dict[str, dict[str, Any]] = {}
-    utilities: list[float] = []
-    parts = labeling.pools or [data.examples]
-    progress = Progress("baselines", len(parts), unit="pool")
-    for part in parts:
-        rng = random.Random(f"random labels {job.seed}")
-        known = {
-            "icm_many_shot": labeling.labels,
-            "golden_many_shot": data.gold,
-            "human_many_shot": data.human,
-            "random_many_shot": random_labels(part, task, rng),
-        }
-        found = {}
-        for name, shots in known.items():
-            labeled = [example for example in part if example.id in shots]
-            if labeling.pools and labeled:
-                found[name] = many_shot(labeled, shots, task, engine, method.centered)
-        alone = all_log_odds(zero_shot_log_probs(part, engine), method.centered)
-        found["zero_shot"] = most_likely(alone, task)
-        found["consistent_zero_shot"] = chosen(part, alone, task, consistency=True)
-        for name, of_part in found.items():
-            predictions.setdefault(name, {}).update(of_part)
-        scorer = method.scorer(job, part, engine)
-        if scorer is not None and all(example.id in data.gold for example in part):
-            gold = {example.id: data.gold[example.id] for example in part}
-            utilities.append(scorer.score(gold, scorer.arranged(gold)).utility)
+    parts, processes = labeling.pools or [data.examples], PartialState()
+    own = parts[processes.process_index :: processes.num_processes]
+    progress = Progress("baselines", len(own), unit="pool", shown=processes.is_main_process)
+    measured = []
+    for part in own:
+        measured.append(_baselines(part, labeling, method, data, job))
         progress.advance()
     progress.close()
-    measured: dict[str, float | None] = {
+    predictions: dict[str, dict[str, Label]] = {}
+    utilities = []
+    for found, utility in gather_object(measured):
+        for name, of_part in found.items():
+            predictions.setdefault(name, {}).update(of_part)
+        if utility is not None:
+            utilities.append(utility)
+    metrics: dict[str, float | None] = {
         f"{name}_accuracy": accuracy(found, data.gold) for name, found in predictions.items()
     }
-    return measured | ({"gold_utility": mean(utilities)} if len(utilities) == len(parts) else {})
+    return metrics | ({"gold_utility": mean(utilities)} if len(utilities) == len(parts) else {})
+
+
+def _baselines(
+    part: Sequence[Example], labeling: Labeling, method: Method, data: Dataset, job: Job
+) -> tuple[dict[str, dict[str, Label]], float | None]:
+    """The predictions for a pool by each prompting, and the U of its gold labels."""
+    task, engine = job.task, job.engine
+    rng = random.Random(f"random labels {job.seed}")
+    known = {
+        "icm_many_shot": labeling.labels,
+        "golden_many_shot": data.gold,
+        "human_many_shot": data.human,
+        "random_many_shot": random_labels(part, task, rng),
+    }
+    found = {}
+    for name, shots in known.items():
+        labeled = [example for example in part if example.id in shots]
+        if labeling.pools and labeled:
+            found[name] = many_shot(labeled, shots, task, engine, method.centered)
+    alone = all_log_odds(zero_shot_log_probs(part, engine), method.centered)
+    found["zero_shot"] = most_likely(alone, task)
+    found["consistent_zero_shot"] = chosen(part, alone, task, consistency=True)
+    scorer = method.scorer(job, part, engine)
+    if scorer is None or any(example.id not in data.gold for example in part):
+        return found, None
+    gold = {example.id: data.gold[example.id] for example in part}
+    return found, scorer.score(gold, scorer.arranged(gold)).utility

@@ -1,0 +1,37 @@
+"""Recipes, run one after the other as a user runs them."""
+
+import sys
+from pathlib import Path
+
+from icm_rl.files import read_json
+from icm_rl.programs import run_program
+from icm_rl.shipped import script, shipped
+
+
+def run_recipe(program: str, *flags: object) -> None:
+    """Runs a recipe or script to its end, under a line that tells its command.
+
+    Raises:
+        SystemExit: It failed, with its exit code.
+    """
+    words = list(map(str, flags))
+    print(f"\n{program} {' '.join(words)}", file=sys.stderr, flush=True)
+    code = run_program(script(program), words).code
+    if code:
+        raise SystemExit(code)
+
+
+def config(name: str) -> tuple[str, str]:
+    """The flag that names one of the miniature's configs."""
+    return "--config", shipped(f"recipes/configs/miniature/{name}.yaml")
+
+
+def reward_model_score(preferences: Path, folder: Path, benchmark: Path, *flags: object) -> float:
+    """Trains a reward model of these preferences in a folder; its score on a benchmark."""
+    scored = folder.with_name(f"{folder.name}_scored")
+    own = ("--preferences", preferences, "--output_dir", folder)
+    run_recipe("recipes/reward.py", *config("reward"), *own, *flags)
+    asked = ("--reward_model", folder, "--benchmark", benchmark)
+    run_recipe("eval/rewardbench.py", *asked, "--output_dir", scored)
+    score: float = read_json(scored / "metrics.json")["score"]
+    return score
