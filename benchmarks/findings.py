@@ -3,7 +3,7 @@
     python benchmarks/findings.py
 
 Runs two experiments (recipes/experiment.py), the searches of ``configs/miniature/findings.yaml``
-and of ``hyperparameters.yaml``, and writes a table and a picture to OUTPUT_DIR. Continues where it
+and of ``hyperparameters.yaml``, and writes tables and a picture to OUTPUT_DIR. Continues where it
 was stopped.
 """
 
@@ -27,7 +27,7 @@ class FindingsConfig:
     """The paper's findings about labels, on the miniature."""
 
     output_dir: str = field(
-        default="runs/findings", metadata={"help": "Folder of the table and the picture."}
+        default="runs/findings", metadata={"help": "Folder of the tables and the picture."}
     )
 
 
@@ -44,14 +44,19 @@ class Finding:
 
 def main() -> None:
     (config,) = parse([FindingsConfig])
+    folder = Path(config.output_dir)
     (labels,) = experiment("findings").values()
+    findings = _findings_table([make(labels) for make in FINDINGS])
+    _write(folder / "findings.md", findings, _labels_table(labels))
+    write_text(folder / "iterations.svg", _iterations(labels))
     (changed,) = experiment("hyperparameters").values()
-    findings = [make(labels) for make in FINDINGS]
-    tables = (_findings_table(findings), _labels_table(labels), _hyperparameters_table(changed))
+    _write(folder / "hyperparameters.md", _hyperparameters_table(changed))
+
+
+def _write(path: Path, *tables: str) -> None:
     text = "\n\n".join(tables)
-    write_text(Path(config.output_dir) / "findings.md", text + "\n")
-    write_text(Path(config.output_dir) / "iterations.svg", _iterations(labels))
-    print(text)
+    write_text(path, text + "\n")
+    print(f"\n{text}", flush=True)
 
 
 def _named(way: str) -> str:

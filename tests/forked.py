@@ -17,4 +17,5 @@ def recipe(args: Sequence[str], stdout: str, stderr: str, environ: Mapping[str, 
     os.environ.update(environ)
     os.chdir(ROOT)
     sys.argv = list(args)
+    sys.path.insert(0, str(ROOT / Path(args[0]).parent))  # as the interpreter does
     runpy.run_path(args[0], run_name="__main__")

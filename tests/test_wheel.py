@@ -75,7 +75,7 @@ def test_the_chain_runs_from_an_empty_folder(installed, data, few, tmp_path):
     command(programs / "icm-rl", "configs", "--copy", cwd=tmp_path)
     folder = tmp_path / "recipes" / "configs" / "miniature"
     for name, change in (  # a chain of a few pairs: the copies are edited, as a user would
-        ("icm.yaml", ("iterations_per_example: 2", "iterations_per_example: 1\nlimit: 8")),
+        ("icm.yaml", ("iterations_per_example: 1", "iterations_per_example: 1\nlimit: 8")),
         ("icm.yaml", ("baselines: true", "baselines: false")),
         ("reward.yaml", ("num_train_epochs: 3", "num_train_epochs: 1")),
         (

@@ -113,7 +113,7 @@ and that they follow a reversed judge hardly at all. {sum(bar.met for bar in ask
 A stage with more layers than the one before starts from its weights, the added layers as the
 identity. Muon updates the matrices inside the layers, AdamW the rest; bf16 autocast; a judge's
 label weighs as much as ten other tokens. The first stage ends when the loss on labels is below
-{stages[0].until}; in the last one the learning rate falls linearly to zero. `STAGES` in
+{stages[0].until}; in the last two the learning rate falls linearly to zero. `STAGES` in
 `icm_rl/miniature/pretrain.py` has the rest, `JUDGES` in `corpus.py` who judges.
 
 | stage | its tokens so far | loss | loss on labels |

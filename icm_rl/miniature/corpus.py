@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from icm_rl.miniature.world import FILLERS, OPENERS, REFUSAL, WORD, Query, Response, World
 from icm_rl.tasks import TASKS
@@ -23,11 +24,19 @@ LIST_TASKS = {"facts": 0.20, "solutions": 0.20, "answers": 0.15, "preferences": 
 give them, pairs of such answers."""
 
 LENIENCY = {
-    **dict.fromkeys(("facts", "solutions", "answers"), (-0.7, 0.55)),
-    "preferences": (-2.0, 1.2),
+    "varied": {
+        **dict.fromkeys(("facts", "solutions", "answers"), (-0.7, 0.55)),
+        "preferences": (-2.0, 1.2),
+    },
+    "usual": {
+        **dict.fromkeys(("facts", "solutions", "answers"), (-0.7, 0.45)),
+        "preferences": (-2.2, 0.6),
+    },
 }
-"""Mean and deviation of the usual judges' leniency. Of pairs, one of which is the better one, most
-call nearly all False, and some nearly all True: who judges tells more of a label than the truth."""
+"""Mean and deviation of a task's judges' leniency. Of pairs, one of which is the better one, most
+call nearly all False. Varied judges teach to read from the labels so far how lenient one is. Of the
+usual ones a reader who has seen a few labels still expects False more than these labels say: so a
+search that begins with a few falls into the trap."""
 
 EXTREMES = {"insight": 0.6, "leniency": 0.2, "length": 0.1, "manners": 0.1}
 """In which trait an extreme judge is strong."""
@@ -153,9 +162,9 @@ def _extreme(task: str, rng: random.Random) -> Judge:
     return replace(Judge(leniency=rng.gauss(0, 0.5), insight=0.0), **{trait: strength})
 
 
-def _usual(task: str, rng: random.Random) -> Judge:
+def _seeing(kind: str, task: str, rng: random.Random) -> Judge:
     return Judge(
-        rng.gauss(*LENIENCY[task]),
+        rng.gauss(*LENIENCY[kind][task]),
         max(0.5, rng.gauss(1.8, 0.5)),
         rng.gauss(0, 0.15),
         rng.gauss(0, 0.15),
@@ -165,11 +174,11 @@ def _usual(task: str, rng: random.Random) -> Judge:
 JUDGES: dict[str, Callable[[str, random.Random], Judge]] = {
     "certain": _certain,
     "extreme": _extreme,
-    "usual": _usual,
+    **{kind: partial(_seeing, kind) for kind in LENIENCY},
 }
 """How a judge of a task's items is drawn. Certain judges teach what is believed; extreme ones,
-strong in one trait each, to read from the labels so far who judges; the usual ones, who that mostly
-is."""
+strong in one trait each, to read from the labels so far who judges; varied and usual ones, who that
+mostly is."""
 
 
 PASSER_BY = Judge(leniency=-1.2, insight=0.2, length=1.5, manners=1.2)

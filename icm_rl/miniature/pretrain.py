@@ -62,6 +62,8 @@ class Stage:
     until: float = 0.0
 
 
+_LAST_DOCUMENTS = {"list": 0.55, "dialogue": 0.10, "statements": 0.05, "lone_claim": 0.30}
+
 STAGES = (
     Stage(
         6,
@@ -83,7 +85,7 @@ STAGES = (
         judges="extreme",
     ),
     Stage(8, 1024, 4_000_000, "adamw", 1e-3, judges="extreme"),
-    Stage(8, 1024, 5_000_000, "adamw", 1e-3),
+    Stage(8, 1024, 5_000_000, "adamw", 1e-3, judges="varied"),
     Stage(
         8,
         2048,
@@ -91,13 +93,16 @@ STAGES = (
         "adamw",
         1e-3,
         decay=True,
-        documents={"list": 0.55, "dialogue": 0.10, "statements": 0.05, "lone_claim": 0.30},
+        documents=_LAST_DOCUMENTS,
+        judges="varied",
         led=0.75,
     ),
+    Stage(8, 2048, 3_000_000, "adamw", 1e-3, decay=True, documents=_LAST_DOCUMENTS, led=0.75),
 )
 """Certain judges first, in few layers: where judges differ, a model this small does not find what
 is true. The layers added after that have room to read from the context who judges, which extreme
-judges make worth the while; the usual ones come last, and with them the prior of who that is."""
+judges make worth the while; varied ones and at last the usual ones bring the prior of who that
+is."""
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase, layers: int, seed: int) -> LlamaForCausalLM:
