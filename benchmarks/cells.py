@@ -7,13 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from stages import run_recipe
+from stages import configured, run_recipe
 
 from icm_rl.data import read_rows
 from icm_rl.experiment.config import ExperimentConfig, cells
 from icm_rl.files import read_json
 from icm_rl.settings import parse
-from icm_rl.shipped import shipped
 
 SALIENT = ("facts", "solutions", "preferences")
 """The tasks that the base model understands."""
@@ -73,9 +72,9 @@ class Cells:
 
 def experiment(name: str) -> dict[str, Cells]:
     """Runs an experiment of the miniature's configs, or goes on with it; its cells by model."""
-    path = shipped(f"recipes/configs/miniature/{name}.yaml")
-    run_recipe("recipes/experiment.py", "--config", path)
-    (config,) = parse([ExperimentConfig], ["--config", path])
+    flags = configured(name)
+    run_recipe("recipes/experiment.py", *flags)
+    (config,) = parse([ExperimentConfig], flags)
     folders: dict[str, dict[tuple[str, str], dict[int, Path]]] = defaultdict(
         lambda: defaultdict(dict)
     )

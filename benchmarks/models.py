@@ -14,8 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from cells import SALIENT, Cells, experiment
-from stages import config as configured
-from stages import reward_model_score, run_recipe
+from stages import configured, reward_model_score, run_recipe
 
 from icm_rl.experiment.config import short_names
 from icm_rl.files import write_text

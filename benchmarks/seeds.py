@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from annotated_types import Ge
-from stages import config as configured
-from stages import reward_model_score, run_recipe
+from stages import configured, reward_model_score, run_recipe
 
 from icm_rl.files import write_text
 from icm_rl.pipeline import write_preferences

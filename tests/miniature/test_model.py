@@ -56,7 +56,8 @@ def test_the_model_is_the_one_of_the_card(task, engine):
     assert right["gold labels"] >= (88 if task == "preferences" else 85)
     assert right["random labels"] >= (right["zero-shot"] + right["gold labels"]) / 2
     assert right["reversed labels"] >= 50
-    assert (40 if task == "preferences" else 50) <= right["zero-shot"] <= 75
+    least, most = (40, 65) if task == "preferences" else (50, 75)
+    assert least <= right["zero-shot"] <= most
     assert 1.0 <= log_odds["gold labels"] <= 2.5
     for name in ("reversed labels", "the longer", "the more polite", "all True"):
         assert log_odds[name] <= 0.4 * log_odds["gold labels"]
