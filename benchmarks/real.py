@@ -1,7 +1,6 @@
-r"""Labels by each way and objective, on real text by SmolLM2 and on the miniature, as a table.
+r"""Labels by each way and objective, on real text by SmolLM2, as a table.
 
     python benchmarks/real.py --data ../shared/data --seeds 5 --tasks reviews reviews_pairs
-    python benchmarks/real.py --tasks facts solutions preferences --seeds 5
     python benchmarks/real.py --data ../shared/data --seeds 3 \
         --ways zero_shot random_few_shot centered mean_log_odds \
         --tasks reviews_pairs rt_polarity_pairs truthfulqa alpaca gsm8k
@@ -29,25 +28,22 @@ from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_text
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.methods import METHODS, settings_of
-from icm_rl.miniature.data import write_data
 from icm_rl.report.table import mean_and_deviation
 from icm_rl.runner import run
-from icm_rl.settings import parse
+from icm_rl.settings import parse, require_given
 from icm_rl.shipped import shipped
 
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task's file, its own flags, the config of its settings, and those that differ from it."""
+    """A task's file, its own flags, and the settings that differ from the reviews'."""
 
     file: str
     flags: tuple[str, ...] = ()
-    config: str = "smollm2/reviews"
     changed: Mapping[str, Any] = field(default_factory=dict)
 
 
 _PAIRED = ("--relation", "asymmetric", "--group_column", "group")
-_MINIATURE = {"sweeps": 6, "restarts": 2, "iterations_per_example": 1}
 
 
 def _long(size: int, iterations: float) -> dict[str, float]:
@@ -76,15 +72,7 @@ TASKS = {
         ("--task", "gsm8k", "--limit", "16"),
         changed=_long(16, 1 / 16) | {"sweeps": 2, "shots": 8},
     ),
-    "facts": TaskRun("facts_train.jsonl", ("--limit", "16"), "miniature/facts", _MINIATURE),
-    "solutions": TaskRun(
-        "solutions_train.jsonl", ("--limit", "16"), "miniature/solutions", _MINIATURE
-    ),
-    "preferences": TaskRun(
-        "preferences_train.jsonl", ("--limit", "48"), "miniature/icm", _MINIATURE
-    ),
 }
-"""The last three are the miniature's."""
 
 _ALONE = {"baselines": False}
 _ONCE = {"sweeps": 0, "iterations_per_example": 3, "restarts": 1}
@@ -119,10 +107,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
 class RealConfig:
     """Ways to label, compared."""
 
-    data: str | None = field(
-        default=None,
-        metadata={"help": "Folder of the files of real text; the miniature needs none."},
-    )
+    data: str = field(default="", metadata={"help": "Folder of the files of real text."})
     tasks: list[str] = field(
         default_factory=lambda: list(TASKS), metadata={"help": f"Of {', '.join(TASKS)}."}
     )
@@ -133,10 +118,7 @@ class RealConfig:
     output_dir: str = field(default="runs/ways", metadata={"help": "Folder of runs and table."})
 
     def __post_init__(self) -> None:
-        if self.data is None and any(
-            not _of_miniature(name) for name in self.tasks if name in TASKS
-        ):
-            raise InputError("--data is missing; give it, or --tasks of the miniature alone")
+        require_given(self, "data")
         for flag, given, known in (("tasks", self.tasks, TASKS), ("ways", self.ways, WAYS)):
             for name in given:
                 if name not in known:
@@ -151,7 +133,7 @@ def main() -> None:
     (config,) = parse([RealConfig])
     found: dict[str, Found] = {}
     for task in config.tasks:
-        file = _file(config, task)
+        file = Path(config.data) / TASKS[task].file
         if not file.is_file():
             print(f"{file}: no such file; {task} is left out", file=sys.stderr)
             continue
@@ -164,43 +146,26 @@ def main() -> None:
         print(table, flush=True)
 
 
-def _of_miniature(task: str) -> bool:
-    return TASKS[task].config.startswith("miniature/")
-
-
-def _file(config: RealConfig, task: str) -> Path:
-    """The task's data; the miniature's are written first."""
-    if not _of_miniature(task):
-        return Path(str(config.data)) / TASKS[task].file
-    folder = Path(config.output_dir) / "data"
-    if not (folder / TASKS[task].file).exists():
-        write_data(folder)
-    return folder / TASKS[task].file
-
-
 def _metrics(config: RealConfig, task: str, way: str, seed: int) -> dict[str, Any]:
     """One labeling, unless it is complete."""
     folder = Path(config.output_dir) / task / f"{way}-{seed}"
     if not (folder / "metrics.json").exists():
         words = [*_settings(task, way), *TASKS[task].flags, "--seed", str(seed)]
-        words += ["--data", str(_file(config, task)), "--output_dir", str(folder)]
+        words += ["--data", str(Path(config.data) / TASKS[task].file)]
+        words += ["--output_dir", str(folder)]
         run_recipe("recipes/icm.py", *words)
     return read_json(folder / "metrics.json")
 
 
 def _settings(task: str, way: str) -> list[str]:
-    """The config's settings, without those that are not of the task or of the way to label.
-
-    The aid of the miniature's configs that the paper does not have is left out too.
-    """
-    path = shipped(f"recipes/configs/{TASKS[task].config}.yaml")
+    """The config's settings, without those that are not of the task or of the way to label."""
+    path = shipped("recipes/configs/smollm2/reviews.yaml")
     settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     settings |= {**TASKS[task].changed, **WAYS[way]}
     known = [field.name for field in fields(IcmConfig)]
     known += settings_of(METHODS[settings.get("method", "search")])
-    unwanted = {"try_reverse"}
-    if "--task" in TASKS[task].flags:
-        unwanted |= {"task", "template", "verbalizers", "relation"}
+    own = {"task", "template", "verbalizers", "relation"}
+    unwanted = own if "--task" in TASKS[task].flags else set()
     return [
         word
         for name, value in settings.items()

@@ -3,7 +3,7 @@
 import os
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from icm_rl.icm.config import parse_icm
 from icm_rl.icm.finetune import finetuned
 from icm_rl.icm.labeling import label_dataset, prepared
 from icm_rl.icm.objective import Labels, LogProbs, all_log_odds
-from icm_rl.icm.pools import check_fit, example_tokens
+from icm_rl.icm.pools import check_fit, drawn_groups, example_tokens
 from icm_rl.icm.prompting import Shots, few_shot_log_probs, most_likely, zero_shot_log_probs
 from icm_rl.runner import quiet_libraries
 from icm_rl.settings import identity, inputs
-from icm_rl.tasks import Dataset, Label, Task, group_members
+from icm_rl.tasks import Dataset, Label, Task
 
 _COSTS = {
     "computed_tokens": "computed_tokens",
@@ -174,12 +174,6 @@ def context(
     """
     tokens = {e.id: example_tokens(e, task, engine) for e in test.examples}
     room = check_fit(test.examples, tokens, engine) - max(tokens.values())
-    groups: list[Sequence] = list(group_members(train.examples).values())
-    random.Random(f"context {seed}").shuffle(groups)
-    shots: list = []
-    for members in groups:
-        room -= sum(example_tokens(e, task, engine) for e in members)
-        if room < 0 or len(shots) + len(members) > most:
-            break
-        shots += [(e, labels[e.id]) for e in members]
-    return shots
+    rng = random.Random(f"context {seed}")
+    shown = drawn_groups(train.examples, task, engine, most, room, rng)
+    return [(example, labels[example.id]) for example in shown]

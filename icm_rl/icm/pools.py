@@ -36,6 +36,35 @@ def check_fit(examples: Sequence[Example], tokens: Mapping[str, int], engine: En
     return room
 
 
+def drawn_groups(
+    examples: Sequence[Example],
+    task: Task,
+    engine: Engine,
+    most: int,
+    room: int,
+    rng: random.Random,
+) -> list[Example]:
+    """Whole groups in random order, as far as they fit.
+
+    Args:
+        examples: The data set.
+        task: Gives the labels' length.
+        engine: Counts tokens.
+        most: How many examples at most.
+        room: How many tokens at most.
+        rng: Shuffles the groups.
+    """
+    groups = list(group_members(examples).values())
+    rng.shuffle(groups)
+    found: list[Example] = []
+    for members in groups:
+        room -= sum(example_tokens(example, task, engine) for example in members)
+        if room < 0 or len(found) + len(members) > most:
+            break
+        found += members
+    return found
+
+
 def split_into_pools(
     examples: Sequence[Example],
     task: Task,
