@@ -5,10 +5,10 @@
 ``--method`` names the way to label. With ``--processes N``, or started by ``torchrun
 --nproc_per_node N``, its processes share out the work.
 
-Departs from Algorithms 1 and 2 of the paper in three points. As in the authors' code, the mutual
-predictability is the mean of the labels' log-odds (``--objective``), and a proposal that repeats
-the current label is not scored; and a proposal's consistency fix heeds its own group and
-one pair of the others that stand.
+Departs from Algorithms 1 and 2 of the paper in four points. As in the authors' code, the mutual
+predictability is the mean of the labels' log-odds (``--objective``), a proposal that repeats the
+current label is not scored, and what one contradicts is changed at any cost (``--fix_at_any_cost``);
+and its consistency fix heeds its own group and one pair of the others that stand.
 """
 
 import os

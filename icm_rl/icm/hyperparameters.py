@@ -48,17 +48,17 @@ class SearchConfig:
         default=10, metadata={"help": "M, the most rounds of one consistency fix."}
     )
     fix_options: FixOptions = field(
-        default="all",
+        default="one_change",
         metadata={
-            "help": "What a fix tries for a pair: 'all' consistent labels (the paper's text), or "
-            "those that change one of the two, 'one_change' (what the authors' code tries)."
+            "help": "What a fix tries for a pair: labels that change one of the two, 'one_change' "
+            "(the authors' code), or 'all' consistent ones (the paper's text)."
         },
     )
     fix_at_any_cost: bool = field(
-        default=False,
+        default=True,
         metadata={
             "help": "Resolve what a proposal contradicts even where that lowers U, and let the "
-            "temperature decide on both at once (the authors' code)."
+            "temperature decide on both at once (the authors' code; by the text a fix must gain)."
         },
     )
     iterations_per_example: Annotated[float, Gt(0)] = field(

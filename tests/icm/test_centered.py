@@ -126,7 +126,7 @@ def test_contradictions_that_stand_are_not_tried_in_every_iteration(
         ends.append(sum(asked))
         asked.clear()
 
-    config = SearchConfig(initial_labels="golden", iterations_per_example=2)
+    config = SearchConfig(initial_labels="golden", iterations_per_example=2, fix_at_any_cost=False)
     state = search(scorer, config, random.Random(1), None, after, gold)
     assert state.score.inconsistencies >= 4
     # of a pair its labels and its two options are scored, of another one that stands as much again
