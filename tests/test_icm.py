@@ -35,6 +35,9 @@ def test_icm_writes_what_the_next_stage_reads(labeled, preferences):
     assert metrics["pools"] == 2
     right = sum(row["label"] == row["gold"] for row in labels)
     assert metrics["label_accuracy"] == pytest.approx(right / 20)
+    asked = metrics["signals"]
+    assert asked["largest_share"] == 0.5  # of a pair one is True
+    assert asked["agreement"] * 20 == pytest.approx(round(asked["agreement"] * 20))
     history = rows(labeled / "history.jsonl")
     assert {record["pool"] for record in history} == {0, 1}
     for row in rows(labeled / "preferences.jsonl"):
@@ -49,7 +52,8 @@ def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
     ]
     (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stripped))
     flags = ("--data", tmp_path / "bare.jsonl", "--limit", 10, "--pool_size", 10)
-    run(*ICM, *flags, "--output_dir", tmp_path / "out")
+    run(*ICM, *flags, "--signals", "false", "--output_dir", tmp_path / "out")
+    assert "signals" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
     bare = rows(tmp_path / "out" / "labels.jsonl")
     assert all("gold" not in row for row in bare)
     with_gold = [

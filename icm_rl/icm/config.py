@@ -109,6 +109,13 @@ class IcmConfig(EngineConfig):
             "labels in contexts, if gold labels are known."
         },
     )
+    signals: bool = field(
+        default=True,
+        metadata={
+            "help": "Also ask the model about up to 48 examples after other labels than those "
+            "found, which says without gold labels how far these can be trusted."
+        },
+    )
     push_to_hub: Annotated[str | None, EXECUTION] = field(
         default=None,
         metadata={

@@ -1,6 +1,7 @@
 """Labels a data set by a method and writes what the next stage reads."""
 
 import functools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from icm_rl.icm.measuring import baseline_metrics, labeling_metrics
 from icm_rl.icm.methods import Job, Method, Need
 from icm_rl.icm.objective import Labels
 from icm_rl.icm.prompting import accuracy
+from icm_rl.icm.signals import sampled_signals
 from icm_rl.icm.writing import write_labels
 from icm_rl.tasks import Dataset
 
@@ -59,6 +61,9 @@ def label_dataset(
     if not PartialState().is_main_process:
         return None
     metrics = labeling_metrics(labeling, method, data, job.task) | baselines
+    if config.signals:
+        found = sampled_signals(job.examples, labeling.labels, job.task, job.engine, job.seed)
+        metrics |= {"signals": asdict(found)} if found else {}
     folder = Path(config.output_dir)
     metrics |= write_labels(folder, data, labeling, config, method, metrics)
     if config.push_to_hub:

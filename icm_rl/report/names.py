@@ -11,3 +11,18 @@ LABEL_FIGURES = {
     "label_accuracy": "ICM labels",
 }
 """Keys of ``report.json`` under ``icm``, shares of examples labeled right."""
+
+SIGNALS = {
+    "agreement": "labels that it gives back after the others",
+    "shuffled_agreement": "labels that it gives after these were dealt out at random",
+    "reversed_agreement": "labels that it gives after their opposites",
+    "zero_shot_agreement": "labels that it gives without demonstrations",
+    "stability": "answers that two such deals have in common",
+    "largest_share": "examples with the most frequent label",
+    "coherence": "log-odds of the labels after each other, nats",
+    "shuffled_coherence": "the same of labels dealt out at random",
+    "excess": "how many standard deviations of these it is above them",
+    "reversed_coherence": "log-odds of the opposite labels after each other",
+    "confidence": "mean confidence less the first share",
+}
+"""Keys of ``report.json`` under ``icm.signals``; the first six are shares of examples."""

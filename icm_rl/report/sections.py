@@ -9,13 +9,14 @@ from icm_rl.data import read_rows
 from icm_rl.files import read_json
 from icm_rl.pipeline import policy_folders
 from icm_rl.report import charts
-from icm_rl.report.names import LABEL_FIGURES
+from icm_rl.report.names import LABEL_FIGURES, SIGNALS
 from icm_rl.report.page import Card, Figure, Page, Section, Table
 from icm_rl.report.training import training_section
 from icm_rl.tasks.base import Messages
 
 _JUDGE = "zero-shot judge"
 _CONFIDENT = "zero-shot judge, more confident order"
+_SHARES = ("agreement", "stability", "share")
 _LENGTHS = {
     "shorter": "chosen is shorter",
     "as long": "about as long",
@@ -169,6 +170,7 @@ def _labels(report: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> 
         [
             *([Table("Accuracy, percent", ["labels", "right"], rows)] if rows else []),
             *([_confusion(report["icm"]["confusion"])] if "confusion" in report["icm"] else []),
+            *([_signals(report["icm"]["signals"])] if "signals" in report["icm"] else []),
             *([_surface(report["icm"]["surface"])] if "surface" in report["icm"] else []),
         ],
     )
@@ -179,6 +181,21 @@ def _confusion(counts: Mapping[str, Mapping[str, int]]) -> Table:
     names = sorted({name for row in counts.values() for name in row} | counts.keys())
     rows = [[label, *(row.get(name, 0) for name in names)] for label, row in counts.items()]
     return Table("Labels found of each gold label", ["gold", *names], rows)
+
+
+def _signals(found: Mapping[str, float]) -> Table:
+    """What the model's answers say of the labels, whoever is right."""
+    rows = [
+        [words, _percent(found[name]) if name.endswith(_SHARES) else found[name]]
+        for name, words in SIGNALS.items()
+    ]
+    return Table(
+        "What the model says of the labels, without gold ones; of a concept that it knows it says "
+        "the same after any demonstrations",
+        ["up to 48 examples, asked after those of other prompts", "found"],
+        rows,
+        folded=True,
+    )
 
 
 def _surface(found: Mapping[str, Any]) -> Table:

@@ -6,6 +6,7 @@ from icm_rl.files import write_json, write_jsonl
 from icm_rl.report import charts
 from icm_rl.report.collect import collect
 from icm_rl.report.comparison import comparison_page
+from icm_rl.report.names import SIGNALS
 from icm_rl.report.printed import results_table
 from icm_rl.report.run import write_report
 from icm_rl.report.table import NUMBERS_OF_PAIRS, seed_result, seeds_table
@@ -50,6 +51,7 @@ def finished_run(folder):
         "method_summary": "by <b>bold</b> means",
         "examples": 4,
         "pools": 1,
+        "signals": dict.fromkeys(SIGNALS, 0.125),
         "surface": {
             **{"accuracy": 0.731, "chance": 0.5, "gold_accuracy": 0.618},
             "features": {"length in words": 0.77, 'first word "<b>Thank"': -0.4},
@@ -141,6 +143,13 @@ def test_no_two_curves_have_one_color():
     spec = charts.lines("Reward", "episode", "reward", curves)
     colors = spec["layer"][0]["encoding"]["color"]["scale"]["range"]
     assert len(set(colors)) == len(curves)
+
+
+def test_the_report_shows_what_the_model_says_of_the_labels(tmp_path):
+    finished_run(tmp_path)
+    shown = write_report(tmp_path, collect(tmp_path, "ppo")).with_suffix(".md").read_text()
+    assert "| labels that it gives after their opposites | 12.5 % |" in shown
+    assert "| log-odds of the opposite labels after each other | 0.125 |" in shown
 
 
 def test_the_report_shows_which_features_tell_the_labels(tmp_path):
