@@ -1,8 +1,10 @@
 """Writing whole files, and the identity of a stage's inputs."""
 
+import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,15 +136,18 @@ def open_stage(
         inputs: The files and model directories that the stage reads, by their setting's name.
 
     Raises:
-        InputError: The folder holds files of something else, or of other settings or inputs.
+        InputError: The folder holds files of something else, or of other settings or inputs, or
+            another run is at work in it.
     """
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _lock(folder)
     identity = {
         "settings": json.loads(json.dumps(settings, default=str)),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
     }
     record = folder / "settings.json"
-    results = folder.exists() and any(path != record for path in folder.iterdir())
+    results = any(path != record for path in folder.iterdir())
     if not results:
         write_json(record, identity)
         return Stage(folder)
@@ -159,3 +164,34 @@ def open_stage(
                     "name another folder or remove this one"
                 )
     return Stage(folder)
+
+
+_LOCKED: dict[Path, int] = {}
+_PATIENCE = 5.0
+"""Seconds for a run that was killed to let go of its folder."""
+
+
+def _lock(folder: Path) -> None:
+    """Keeps other runs out of a folder as long as this process lives; of several the first does.
+
+    Raises:
+        InputError: Another run is at work in it.
+    """
+    path, end = folder.resolve(), time.monotonic() + _PATIENCE
+    if path in _LOCKED or os.environ.get("RANK", "0") != "0":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise InputError(
+                    f"{folder}: another run is at work here; wait for its end or name another "
+                    "folder"
+                ) from None
+            time.sleep(0.1)
+        else:
+            _LOCKED[path] = descriptor
+            return

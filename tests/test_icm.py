@@ -10,7 +10,18 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import ROOT, SHARED, kill_when, killed_often, launched, rows, run
+from tests.conftest import (
+    ROOT,
+    SHARED,
+    kill,
+    kill_when,
+    killed_often,
+    launched,
+    rows,
+    run,
+    start,
+    wait_until,
+)
 
 pytestmark = pytest.mark.process
 
@@ -60,6 +71,21 @@ def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
         {k: v for k, v in row.items() if k != "gold"} for row in rows(labeled / "labels.jsonl")
     ]
     assert bare == with_gold
+
+
+def test_two_runs_do_not_write_into_one_folder(data, tmp_path):
+    flags = ("--data", data / "preferences_train.jsonl", "--limit", 10, "--pool_size", 10)
+    command = (*ICM, *flags, "--processes", 2, "--output_dir", tmp_path / "out")
+    process = start(*command)
+    wait_until((tmp_path / "out" / "pools").exists, process)
+    refused = run(*command, check=False)
+    assert refused.returncode == 2
+    assert refused.stderr.strip().endswith(
+        f"{tmp_path}/out: another run is at work here; wait for its end or name another folder"
+    )
+    assert process.is_alive()
+    kill(process)
+    run(*command)
 
 
 def test_icm_killed_and_continued_gives_the_same_labels(labeled, data, tmp_path):
