@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,21 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes the file under a temporary name and renames it, so that it is whole or not there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _renamed(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """A temporary name for a file, which gets its own once it is whole and is gone otherwise."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    try:
+        yield temporary
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
     temporary.replace(path)
 
 
@@ -39,10 +53,8 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_parquet(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of the same fields as a Parquet file, whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
-    temporary.replace(path)
+    with _renamed(Path(path)) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
 
 
 def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """Runs a recipe as a program: its bad input as one line, its end, and what it need not do again."""
 
 import atexit
+import errno
 import logging
 import os
 import sys
@@ -15,16 +16,38 @@ from icm_rl.files import Stage
 
 
 def run(main: Callable[[], None]) -> None:
-    """Runs a recipe; an ``InputError`` becomes one line on standard error and exit code 2."""
+    """Runs a recipe; bad input or a full disk becomes one line on standard error, exit code 2."""
     quiet_libraries()
     code = 0
     try:
         main()
     except InputError as error:
         code = _fail(str(error))
+    except Exception as error:
+        refused = _refused_by_disk(error)
+        if refused is None:
+            raise
+        code = _fail(f"{refused}; mend that and run the same command again, which goes on")
     if "RANK" in os.environ:
         _leave(code)
     sys.exit(code)
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
+_FULL = ("No space left on device", "Disk quota exceeded", "file write failed")
+"""What libraries say of a full disk that do not raise an ``OSError``: the last is torch's."""
+
+
+def _refused_by_disk(error: BaseException) -> str | None:
+    """What a disk did not do, if that is why a program ended."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _DISK:
+            return f"{cause.filename or 'the output folder'}: {os.strerror(cause.errno)}"
+        if any(words in str(cause) for words in _FULL):
+            return f"the output folder: {cause}"
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def already_complete(stage: Stage, is_main_process: bool) -> bool:

@@ -7,8 +7,8 @@
 
 Departs from Algorithms 1 and 2 of the paper in four points. As in the authors' code, the mutual
 predictability is the mean of the labels' log-odds (``--objective``), a proposal that repeats the
-current label is not scored, and what one contradicts is changed at any cost (``--fix_at_any_cost``);
-and its consistency fix heeds its own group and one pair of the others that stand.
+current label is not scored, and what one contradicts is resolved at any cost
+(``--fix_at_any_cost``); and its fix heeds its own group and one pair of the others that stand.
 """
 
 import os

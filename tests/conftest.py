@@ -48,7 +48,7 @@ FORKSERVER.set_forkserver_preload(
 LONGEST = [
     *("test_icm.py", "test_server.py", "test_pipeline.py", "test_distributed.py"),
     *("test_recipes.py", "test_wheel.py", "test_smollm2.py", "test_recipe.py", "test_model.py"),
-    *("test_gguf.py", "test_centered.py", "test_vllm.py"),
+    *("test_gguf.py", "test_centered.py", "test_vllm.py", "test_disk.py"),
 ]
 """The files that take longest, the longest first."""
 
