@@ -71,7 +71,7 @@ class Cells:
 
 
 def experiment(name: str) -> dict[str, Cells]:
-    """Runs an experiment of the miniature's configs, or goes on with it; its cells by model."""
+    """Runs the experiment of a shipped config, or goes on with it; its cells by model."""
     flags = configured(name)
     run_recipe("recipes/experiment.py", *flags)
     (config,) = parse([ExperimentConfig], flags)

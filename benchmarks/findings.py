@@ -46,11 +46,11 @@ class Finding:
 def main() -> None:
     (config,) = parse([FindingsConfig])
     folder = Path(config.output_dir)
-    (labels,) = experiment("findings").values()
+    (labels,) = experiment("miniature/findings").values()
     findings = _findings_table([make(labels) for make in FINDINGS])
     _write(folder / "findings.md", findings, _labels_table(labels))
     write_text(folder / "iterations.svg", _iterations(labels))
-    (changed,) = experiment("hyperparameters").values()
+    (changed,) = experiment("miniature/hyperparameters").values()
     _write(folder / "hyperparameters.md", _hyperparameters_table(changed))
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     folder = Path(config.output_dir)
     for pretrained, flags in PRETRAINED.items():
         run_recipe("recipes/miniature.py", *flags, "--output_dir", pretrained)
-    by_model = experiment("models")
+    by_model = experiment("miniature/models")
     names = short_names(list(by_model))
     lines = [
         "| base model | zero-shot | ICM | golden many-shot | RewardBench: ICM labels | gold labels "
@@ -87,7 +87,7 @@ def _told(*figures: Sequence[float]) -> list[str]:
 def _rewarded(model: str, data: Path, folder: Path) -> list[str]:
     """RewardBench scores of reward models from this model, by its ICM labels and by gold labels."""
     own = ("--model", model, "--data", data, "--output_dir", folder / "icm")
-    run_recipe("recipes/icm.py", *configured("icm"), *own)
+    run_recipe("recipes/icm.py", *configured("miniature/icm"), *own)
     write_preferences(TASKS["preferences"].load(data), folder)
     scores = []
     for name, preferences in {

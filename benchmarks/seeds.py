@@ -43,7 +43,7 @@ def main() -> None:
     for seed, folder in enumerate(folders):
         data = folder / "chain" / "data" / "colors.jsonl"
         own = ("--data", data, "--output_dir", folder / "colors", "--seed", seed)
-        run_recipe("recipes/icm.py", *configured("colors"), *own)
+        run_recipe("recipes/icm.py", *configured("miniature/colors"), *own)
         _doubts(folder, seed)
         _pairs(folder, seed)
     table = seeds_table([seed_result(folder) for folder in folders])
@@ -69,7 +69,7 @@ def _pairs(folder: Path, seed: int) -> None:
         own = folder / f"pairs-{count}"
         write_preferences(TASKS["preferences"].load(data, count), own)
         limited = ("--data", data, "--limit", count, "--output_dir", own / "icm", "--seed", seed)
-        run_recipe("recipes/icm.py", *configured("folds"), *limited)
+        run_recipe("recipes/icm.py", *configured("miniature/folds"), *limited)
         for name, preferences in {
             "reward-icm": own / "icm" / "preferences.jsonl",
             "reward-gold": own / "preferences_gold.jsonl",

@@ -22,15 +22,15 @@ def run_recipe(program: str, *flags: object) -> None:
 
 
 def configured(name: str) -> tuple[str, str]:
-    """The flag that names one of the miniature's configs."""
-    return "--config", shipped(f"recipes/configs/miniature/{name}.yaml")
+    """The flag that names a shipped config, such as ``miniature/icm``."""
+    return "--config", shipped(f"recipes/configs/{name}.yaml")
 
 
 def reward_model_score(preferences: Path, folder: Path, benchmark: Path, *flags: object) -> float:
     """Trains a reward model of these preferences in a folder; its score on a benchmark."""
     scored = folder.with_name(f"{folder.name}_scored")
     own = ("--preferences", preferences, "--output_dir", folder)
-    run_recipe("recipes/reward.py", *configured("reward"), *own, *flags)
+    run_recipe("recipes/reward.py", *configured("miniature/reward"), *own, *flags)
     asked = ("--reward_model", folder, "--benchmark", benchmark)
     run_recipe("eval/rewardbench.py", *asked, "--output_dir", scored)
     score: float = read_json(scored / "metrics.json")["score"]
