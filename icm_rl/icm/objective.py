@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, combinations
+from itertools import accumulate, chain, combinations
 from statistics import fmean
 from typing import Literal
 
@@ -56,19 +56,35 @@ def all_log_odds(log_probs: LogProbs, centered: bool = False) -> LogOdds:
 
     Args:
         log_probs: For each example the log-probability of each label.
-        centered: Whether each label's are taken less their mean over these examples: what the model
-            thinks of the label whatever the example, which says nothing of this one.
+        centered: Whether each label's are taken less their center over these examples: what the
+            model thinks of the label whatever the example, which says nothing of this one.
     """
     odds = {
         id: tuple(log_odds(values, index) for index in range(len(values)))
         for id, values in log_probs.items()
     }
-    return less(odds, label_means(odds)) if centered else odds
+    return less(odds, label_centers(odds)) if centered else odds
 
 
-def label_means(odds: LogOdds) -> tuple[float, ...]:
-    """The mean log-odds of each label."""
-    return tuple(map(fmean, zip(*odds.values(), strict=True)))
+def label_centers(odds: LogOdds) -> tuple[float, ...]:
+    """For each label, where its log-odds part into those of examples that have it and have not."""
+    return tuple(map(center, zip(*odds.values(), strict=True)))
+
+
+def center(values: Sequence[float]) -> float:
+    """Midway between the means of the two groups that a threshold parts best (Otsu 1979).
+
+    Best is the split of greatest variance between the groups, each counted by its size, so that the
+    groups need not be equally large, as they would have to be for the mean.
+    """
+    ordered = sorted(values)
+    sums, total = list(accumulate(ordered)), sum(ordered)
+    count = len(ordered)
+    splits = [(sums[k - 1] / k, (total - sums[k - 1]) / (count - k), k) for k in range(1, count)]
+    if not splits:
+        return ordered[0]
+    low, high, _ = max(splits, key=lambda s: s[2] * (count - s[2]) * (s[1] - s[0]) ** 2)
+    return (low + high) / 2
 
 
 def less(odds: LogOdds, means: Sequence[float]) -> LogOdds:
@@ -89,6 +105,27 @@ def labels_log_odds(task: Task, labels: Labels, odds: LogOdds) -> dict[str, floa
     """
     index = {label: index for index, label in enumerate(task.verbalizers)}
     return {id: odds[id][index[label]] for id, label in labels.items()}
+
+
+def separation(task: Task, labels: Labels, odds: LogOdds) -> float:
+    """How far labels part their log-odds: what ``center`` makes greatest for log-odds that stand.
+
+    For each label the covariance of having it with its log-odds, over the standard deviation of
+    having it; all times that of a label that as many have as any other. Where all labels are
+    equally frequent that is the mean of the labels' log-odds less each label's mean; where all have
+    one label it is 0.
+    """
+    names = list(task.verbalizers)
+    balanced = math.sqrt(1 / len(names) * (1 - 1 / len(names)))
+    found = 0.0
+    for index, name in enumerate(names):
+        having = [odds[id][index] for id, label in labels.items() if label == name]
+        share = len(having) / len(labels)
+        if 0 < share < 1:
+            mean = fmean(odds[id][index] for id in labels)
+            covariance = share * (fmean(having) - mean)
+            found += covariance / math.sqrt(share * (1 - share)) * balanced
+    return found
 
 
 @dataclass(frozen=True)
@@ -189,10 +226,9 @@ class Scorer:
         engine: Answers "log P(label | context)" for the task's labels.
         alpha: The weight of mutual predictability.
         objective: ``mean_log_odds``, the mean over labeled examples of their label's log-odds
-            against all other labels (the authors' code); ``centered``, the same of log-odds less
-            their mean over the labeled examples, of two labels the covariance of labels and
-            log-odds, which is 0 where all have one label; or ``sum_log_prob``, the sum of their
-            label's log-probability (the paper's text).
+            against all other labels (the authors' code); ``centered``, how far the labels part
+            the log-odds (``separation``), which is 0 where all have one label; or
+            ``sum_log_prob``, the sum of their label's log-probability (the paper's text).
         consistency: Whether inconsistent pairs count.
         order: ``tree``, the arrangement's contexts, which share most of their prefixes; or
             ``fixed``, the pool's order without the example in question, as in the authors' code.
@@ -247,7 +283,7 @@ class Scorer:
         known = {id: score.log_probs[id] for id in ids if id in labels}
         odds = all_log_odds(known | dict(zip(new, answers, strict=True)))
         if self.objective == "centered":
-            odds = less(odds, label_means(all_log_odds(score.log_probs)))
+            odds = less(odds, label_centers(all_log_odds(score.log_probs)))
         return odds
 
     def scores(self, candidates: Sequence[Labels], arrangement: Arrangement) -> list[Score]:
@@ -311,9 +347,10 @@ class Scorer:
             predictability = sum(
                 values[self._index[labels[id]]] for id, values in log_probs.items()
             )
+        elif self.objective == "centered":
+            predictability = separation(self.task, labels, all_log_odds(log_probs))
         else:
-            odds = all_log_odds(log_probs, self.objective == "centered")
-            of_labels = labels_log_odds(self.task, labels, odds)
+            of_labels = labels_log_odds(self.task, labels, all_log_odds(log_probs))
             predictability = sum(of_labels.values()) / len(of_labels)
         inconsistencies = len(self.inconsistent_pairs(labels))
         utility = self.alpha * predictability - inconsistencies

@@ -1,7 +1,8 @@
-"""Log-odds less their mean, sweeps by them, and what contradictions that stand cost."""
+"""Log-odds less their center, sweeps by them, and what contradictions that stand cost."""
 
 import random
 from dataclasses import replace
+from itertools import product
 from statistics import mean
 
 import numpy as np
@@ -11,7 +12,7 @@ from icm_rl.engines import LocalEngine
 from icm_rl.icm.hyperparameters import SearchConfig, total_iterations
 from icm_rl.icm.methods.base import Job
 from icm_rl.icm.methods.zero_shot import ZeroShot
-from icm_rl.icm.objective import Scorer, all_log_odds, label_means
+from icm_rl.icm.objective import Scorer, all_log_odds, center, label_centers, separation
 from icm_rl.icm.prompting import zero_shot_log_probs
 from icm_rl.icm.search import SearchState, search
 from icm_rl.models import load_causal_lm, load_tokenizer
@@ -26,24 +27,74 @@ def scorer(preferences, engine) -> Scorer:
     return Scorer(preferences.examples[:12], TASK, engine, objective="centered")
 
 
-def test_two_labels_centered_are_the_covariance_of_labels_and_log_odds(scorer):
+def test_two_labels_part_log_odds_by_their_covariance(scorer):
     rng = random.Random(3)
     labels = {id: rng.random() < 0.4 for id in scorer.examples}
     found = scorer.score(labels, scorer.arranged(labels))
     signs = [1 if label else -1 for label in labels.values()]
     odds = [np.subtract(*found.log_probs[id]) for id in labels]
-    covariance = np.cov(signs, odds, bias=True)[0, 1]
-    assert found.mutual_predictability == pytest.approx(covariance, abs=1e-9)
-    assert found.utility == pytest.approx(50 * covariance - found.inconsistencies, abs=1e-6)
+    expected = np.cov(signs, odds, bias=True)[0, 1] / np.std(signs)
+    assert found.mutual_predictability == pytest.approx(expected, abs=1e-9)
+    assert found.utility == pytest.approx(50 * expected - found.inconsistencies, abs=1e-6)
+
+
+def test_three_balanced_labels_part_log_odds_by_what_each_has_above_its_mean():
+    rng = random.Random(0)
+    task = replace(configured("claims"), verbalizers={name: f" {name}" for name in "rgb"})
+    labels = {str(k): "rgb"[k % 3] for k in range(12)}
+    odds = {id: tuple(rng.gauss(0, 2) for _ in "rgb") for id in labels}
+    means = np.mean(list(odds.values()), 0)
+    above = [
+        odds[id]["rgb".index(label)] - means["rgb".index(label)] for id, label in labels.items()
+    ]
+    assert separation(task, labels, odds) == pytest.approx(mean(above))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 0, 0, 0, 10], 5),  # the mean is 2
+        ([-3, -1, 4, 6], 1.5),
+        ([1, 1, 1], 1),
+        ([2], 2),
+        ([-1, 9], 4),
+    ],
+)
+def test_the_center_is_midway_between_two_groups(values, expected):
+    assert center(values) == pytest.approx(expected)
+
+
+def test_the_labels_that_part_log_odds_best_are_those_above_the_center():
+    rng, task = random.Random(0), configured("claims")
+    for _ in range(100):
+        values = [rng.gauss(2 * (rng.random() < 0.3), 0.7) for _ in range(rng.randint(2, 8))]
+        odds = {str(k): (value, -value) for k, value in enumerate(values)}
+        best = max(
+            product([True, False], repeat=len(values)),
+            key=lambda labels: separation(task, dict(zip(odds, labels, strict=True)), odds),
+        )
+        assert list(best) == [value > center(values) for value in values]
+
+
+def test_few_true_claims_are_found_where_a_mean_would_find_more():
+    """One in ten is True; log-odds of the others vary, and the mean is in their midst."""
+    rng = random.Random(1)
+    gold = {str(k): k % 10 == 0 for k in range(60)}
+    odds = {id: rng.gauss(1.5 if label else -1.5, 0.4) for id, label in gold.items()}
+    log_probs = {id: np.log([1 / (1 + np.exp(-x)), 1 / (1 + np.exp(x))]) for id, x in odds.items()}
+    found = all_log_odds(log_probs, centered=True)
+    assert {id: values[0] > 0 for id, values in found.items()} == gold
+    assert sum(x > mean(odds.values()) for x in odds.values()) > 6
 
 
 def test_centered_log_odds_of_three_labels_by_hand():
     probabilities = {"x": (0.5, 0.3, 0.2), "y": (0.1, 0.7, 0.2)}
     found = all_log_odds({id: np.log(p) for id, p in probabilities.items()}, centered=True)
+    # of two values the center is their mean
     first = (np.log(0.5 / 0.5) + np.log(0.1 / 0.9)) / 2
     second = (np.log(0.3 / 0.7) + np.log(0.7 / 0.3)) / 2
     assert found["x"] == pytest.approx((0 - first, np.log(0.3 / 0.7) - second, 0), abs=1e-12)
-    assert label_means(found) == pytest.approx((0, 0, 0), abs=1e-12)
+    assert label_centers(found) == pytest.approx((0, 0, 0), abs=1e-12)
 
 
 @pytest.mark.parametrize("label", ["red", "white"])
@@ -53,16 +104,16 @@ def test_one_label_for_all_has_no_utility(colors, label):  # noqa: F811
     assert one.score(labels, one.arranged(labels)).utility == pytest.approx(0, abs=1e-9)
 
 
-def test_a_new_example_is_labeled_by_what_it_has_beyond_the_mean(scorer, engine):
+def test_a_new_example_is_labeled_by_what_it_has_beyond_the_center(scorer, engine):
     ids = list(scorer.examples)
     labels = dict(zip(ids[:6], [True, False] * 3, strict=True))
     arrangement = scorer.arranged(labels)
     score = scorer.score(labels, arrangement)
     found = scorer.odds_given(labels, arrangement, score, ids[4:8])
     plain = replace_objective(scorer).odds_given(labels, arrangement, score, ids[4:8])
-    means = label_means(all_log_odds(score.log_probs))
+    centers = label_centers(all_log_odds(score.log_probs))
     for id in ids[4:8]:
-        assert found[id] == pytest.approx(tuple(np.subtract(plain[id], means)), abs=1e-6)
+        assert found[id] == pytest.approx(tuple(np.subtract(plain[id], centers)), abs=1e-6)
 
 
 def replace_objective(scorer: Scorer) -> Scorer:

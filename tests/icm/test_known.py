@@ -59,14 +59,14 @@ def test_claims_go_wrong_one_by_one(share, wrong):
 
 
 def test_log_odds_are_put_on_one_scale():
-    odds = {"a": (4.0, -4.0), "b": (2.0, -2.0), "c": (0.0, 0.0)}
-    # less their mean 2: 2, 0 and -2, whose root mean square is sqrt(8 / 3)
-    size = sqrt(8 / 3)
+    odds = {"a": (6.0, -6.0), "b": (4.0, -4.0), "c": (-1.0, 1.0)}
+    # less 2, midway between 5 and -1: 4, 2 and -3, whose mean square is 29 / 3
+    size = sqrt(29 / 3)
     found = standardized(odds, centered=True)
-    assert found["a"] == pytest.approx((2 / size, -2 / size))
-    assert found["b"] == pytest.approx((0, 0))
+    assert found["a"] == pytest.approx((4 / size, -4 / size))
+    assert found["c"] == pytest.approx((-3 / size, 3 / size))
     plain = standardized(odds, centered=False)
-    assert plain["a"] == pytest.approx((4 / sqrt(20 / 3), -4 / sqrt(20 / 3)))
+    assert plain["a"] == pytest.approx((6 / sqrt(53 / 3), -6 / sqrt(53 / 3)))
 
 
 def saved(path, job, values) -> str:

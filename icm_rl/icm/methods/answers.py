@@ -34,7 +34,7 @@ def answered(
         name: What is shown while one waits.
         ask: The log-probability of each label, for some examples.
         consistency: Whether the most confident example of a group decides on it (Algorithm 4).
-        centered: Whether log-odds are taken less their mean over all examples.
+        centered: Whether log-odds are taken less their center over all examples.
         folder: Where in the job's folder the answers are kept.
     """
 

@@ -164,7 +164,7 @@ class Method(ABC):
 
     @property
     def centered(self) -> bool:
-        """Whether it decides by log-odds less their mean over the examples; so do baselines."""
+        """Whether it decides by log-odds less their center over the examples; so do baselines."""
         return False
 
     def scorer(self, job: Job, pool: Sequence[Example], engine: Engine) -> Scorer | None:
@@ -205,8 +205,8 @@ class ByLogOdds(Method):
     objective: Literal["centered", "mean_log_odds"] = field(
         default="centered",
         metadata={
-            "help": "By which log-odds labels are decided: 'centered', less each label's mean over "
-            "all examples, or 'mean_log_odds', as they are."
+            "help": "By which log-odds labels are decided: 'centered', less each label's center "
+            "over all examples, where they part into two groups, or 'mean_log_odds', as they are."
         },
     )
 

@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar
 from icm_rl.data import read_rows
 from icm_rl.errors import InputError
 from icm_rl.icm.methods.base import Job, Labeling, MadeConsistent, check_two_labels
-from icm_rl.icm.objective import LogOdds, label_means, labels_log_odds, less
+from icm_rl.icm.objective import LogOdds, label_centers, labels_log_odds, less
 from icm_rl.icm.prompting import chosen
 from icm_rl.settings import INPUT
 
@@ -76,8 +76,8 @@ def standardized(odds: Mapping[str, tuple[float, ...]], centered: bool) -> LogOd
 
     Args:
         odds: For each example the log-odds of each label.
-        centered: Whether they are taken less their mean over the examples first.
+        centered: Whether they are taken less their center over the examples first.
     """
-    taken = less(dict(odds), label_means(dict(odds))) if centered else dict(odds)
+    taken = less(dict(odds), label_centers(dict(odds))) if centered else dict(odds)
     size = sqrt(fmean(value * value for values in taken.values() for value in values)) or 1.0
     return {id: tuple(value / size for value in values) for id, values in taken.items()}

@@ -16,7 +16,7 @@ from annotated_types import Ge
 from icm_rl.errors import InputError
 from icm_rl.generation.answers import AnswersConfig, answer_prompts
 from icm_rl.icm.methods.base import Cost, Job, Labeling, MadeConsistent
-from icm_rl.icm.objective import LogOdds, label_means, labels_log_odds, less
+from icm_rl.icm.objective import LogOdds, label_centers, labels_log_odds, less
 from icm_rl.icm.prompting import chosen
 from icm_rl.settings import INPUT
 from icm_rl.tasks import Example, Task
@@ -78,7 +78,7 @@ class Judge(MadeConsistent):
         votes = [answers[start : start + count] for start in range(0, len(answers), count)]
         odds, without = voted(job.examples, votes, job.task)
         if self.centered:
-            odds = less(odds, label_means(odds))
+            odds = less(odds, label_centers(odds))
         labels = chosen(job.examples, odds, job.task, self.consistency)
         figures = {"answers_without_label": without / len(answers)}
         cost = spent[0] + _read_and_said(job, prompts, answers)

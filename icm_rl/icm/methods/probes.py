@@ -31,7 +31,7 @@ from icm_rl.icm.methods.base import (
     Need,
     check_two_labels,
 )
-from icm_rl.icm.objective import LogOdds, LogProbs, label_means, labels_log_odds, less
+from icm_rl.icm.objective import LogOdds, LogProbs, label_centers, labels_log_odds, less
 from icm_rl.icm.prompting import chosen, zero_shot_log_probs
 from icm_rl.tasks import Example
 
@@ -86,7 +86,7 @@ class Probe(MadeConsistent):
             e.id: (value, -value) for e, value in zip(job.examples, found.tolist(), strict=True)
         }
         if self.centered:
-            odds = less(odds, label_means(odds))
+            odds = less(odds, label_centers(odds))
         labels = chosen(job.examples, odds, job.task, self.consistency)
         return Labeling(
             labels,

@@ -53,8 +53,8 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
     objective: Objective = field(  # type: ignore[assignment]
         default="centered",
         metadata={
-            "help": "P(D): 'centered', the mean of the labels' log-odds less each label's mean; "
-            "'mean_log_odds', of the authors' code; or 'sum_log_prob', of the paper."
+            "help": "P(D): 'centered', how far the labels part the log-odds, so that one label for "
+            "all has none; 'mean_log_odds', of the authors' code; or 'sum_log_prob', of the paper."
         },
     )
     consistency: bool = field(
