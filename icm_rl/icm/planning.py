@@ -40,7 +40,7 @@ from icm_rl.tasks import Example, Task, group_members
 
 SAMPLE = 512
 """Examples of which a plan is made, where a method does not label in pools."""
-EXACT = ("zero_shot", "random_few_shot", "easy_to_hard", "folds", "ccs", "pca", "random_probe")
+EXACT = {"zero_shot", "random_few_shot", "easy_to_hard", "folds", "ccs", "pca", "random_probe"}
 """The methods that ask the same whatever the model answers."""
 _SURE = 0.9
 
@@ -205,7 +205,7 @@ def planned(
         parts=parts,
         cost=cost,
         mean_prompt=labeling.cost.prompt_tokens / requests,
-        exact=method.name in EXACT and parts == 1,
+        exact={method.name, getattr(method, "initial_labels", method.name)} <= EXACT and parts == 1,
         asked=list(engine.asked),
     )
 

@@ -12,6 +12,7 @@ from icm_rl.icm.labeling import prepared
 from icm_rl.icm.measuring import baseline_metrics
 from icm_rl.icm.methods import METHODS, Cost, Job, Labeling, Need, load_method
 from icm_rl.icm.methods.bootstrap import Bootstrap
+from icm_rl.icm.methods.folds import Folds
 from icm_rl.icm.methods.random_few_shot import RandomFewShot, random_shots
 from icm_rl.icm.methods.search import Search, _warn
 from icm_rl.icm.methods.zero_shot import ZeroShot
@@ -130,8 +131,27 @@ def test_methods_say_what_they_need():
     assert needs["golden"] == needs["perturbed"] == {Need.GOLD} and needs["human"] == {Need.HUMAN}
     assert not needs["zero_shot"] | needs["judge"] | needs["ensemble"]
     assert METHODS["easy_to_hard"](learn_by="fine_tuning").needs == {Need.TRAINING}
+    assert Folds(initial_labels="bootstrap").needs == {Need.CONTEXTS, Need.TRAINING}
     assert Search(initial_labels="bootstrap").needs == {Need.CONTEXTS}
     assert Search(iterative=True).needs == {Need.CONTEXTS, Need.TRAINING}
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "random_few_shot"])
+def test_folds_learn_the_labels_of_the_method_that_they_begin_with(job, tmp_path, name):
+    own = Job(job.examples[:16], TASK, job.engine, 3, tmp_path / "own")
+    begun = METHODS[name]().label(own)
+    method = Folds(folds=2, rounds=1, num_train_epochs=8, learning_rate=1e-3, initial_labels=name)
+    found = method.label(Job(own.examples, TASK, job.engine, 3, tmp_path / "folds"))
+    first, last = found.history
+    assert first["changes"] == begun.labels
+    assert first["mutual_predictability"] == pytest.approx(fmean(begun.log_odds.values()))
+    assert last["changes"] == {
+        id: label for id, label in found.labels.items() if begun.labels[id] != label
+    }
+    # half of the data is learned for each fold, and each example read once more than at first
+    tokens = sum(job.engine.count_tokens(e.text) for e in own.examples)
+    assert found.cost.trained_tokens == 8 * tokens
+    assert found.cost.prompt_tokens == begun.cost.prompt_tokens + tokens + 16
 
 
 def test_folds_do_not_care_for_the_context(preferences, engine, tmp_path):

@@ -6,10 +6,10 @@ predicts those of one. So a data set may be larger than any context.
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from accelerate import PartialState
 from annotated_types import Ge
@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 from icm_rl.engines import LocalEngine
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
-from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Need
+from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, MadeConsistent, Need
+from icm_rl.icm.methods.beginning import beginning
 from icm_rl.icm.objective import Labels, all_log_odds, inconsistent_pairs, labels_log_odds
 from icm_rl.icm.prompting import chosen, zero_shot_log_probs
 from icm_rl.progress import Progress
@@ -41,6 +42,12 @@ class Folds(FinetuneConfig, ByLogOdds):
     rounds: Annotated[int, Ge(1)] = field(
         default=2, metadata={"help": "G: how often all examples are labeled again."}
     )
+    initial_labels: Literal["zero_shot", "random_few_shot", "bootstrap"] = field(
+        default="zero_shot",
+        metadata={
+            "help": "Whose labels the first round learns: 'zero_shot' (paper), or another's."
+        },
+    )
     alpha: Annotated[float, Ge(0)] = field(
         default=50.0,
         metadata={"help": "Weight of mutual predictability in the U that is reported."},
@@ -48,10 +55,18 @@ class Folds(FinetuneConfig, ByLogOdds):
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset({Need.TRAINING})
+        return frozenset({Need.TRAINING}) | self._begins_by.needs
+
+    def check(self, job: Job) -> None:
+        self._begins_by.check(job)
+
+    @property
+    def _begins_by(self) -> MadeConsistent:
+        return beginning(self.initial_labels, consistency=True, centered=self.centered)
 
     def label(self, job: Job) -> Labeling:
-        return _Rounds(self, job).run()
+        first = self._begins_by.label(replace(job, folder=job.folder / "initial"))
+        return _Rounds(self, job, first).run()
 
 
 def split_into_folds(
@@ -76,57 +91,55 @@ class _Rounds:
     Several processes share out the folds of a round.
     """
 
-    def __init__(self, method: Folds, job: Job):
+    def __init__(self, method: Folds, job: Job, first: Labeling):
         assert isinstance(job.engine, LocalEngine)
-        self.method, self.job, self.engine = method, job, job.engine
+        self.method, self.job, self.engine, self.first = method, job, job.engine, first
         self.examples, self.task, self.work = job.examples, job.task, job.folder / "rounds"
         self.processes, self._groups = PartialState(), group_members(job.examples)
         rank, count = self.processes.process_index, self.processes.num_processes
-        self._folds = [
-            split_into_folds(
+        self._folds = {
+            number: split_into_folds(
                 job.examples, method.folds, random.Random(f"folds {job.seed} {number}")
             )
-            for number in range(method.rounds + 1)
-        ]
+            for number in range(1, method.rounds + 1)
+        }
         self._own = range(rank, method.folds, count)
         self._progress = self._started_progress()
 
     def run(self) -> Labeling:
-        """All rounds; the first labels are the base model's own.
+        """All rounds, begun from the first labels.
 
         Returns:
             The last round's labels, their log-odds by the models that had not seen them, and the
             history with one record a round.
         """
-        theta, history = self.engine.model, []
-        labels: Labels = {}
-        odds: dict[str, float] = {}
-        for number, folds in enumerate(self._folds):
+        theta, labels, odds = self.engine.model, self.first.labels, self.first.log_odds
+        history = [self._record(0, {}, labels, odds)]
+        for number, folds in self._folds.items():
             for index in self._own:
                 name = _fold_name(number, index)
                 if not self._file(name).exists():
-                    before, predictor = Cost.so_far(self.engine), theta
-                    trained = Cost()
-                    if number:
-                        shown = [e for fold in folds[:index] + folds[index + 1 :] for e in fold]
-                        predictor = self._trained(theta, shown, labels, name)
-                        trained = self.job.trained(shown, self.method.num_train_epochs)
+                    before = Cost.so_far(self.engine)
+                    shown = [e for fold in folds[:index] + folds[index + 1 :] for e in fold]
+                    predictor = self._trained(theta, shown, labels, name)
+                    trained = self.job.trained(shown, self.method.num_train_epochs)
                     self._label(name, folds[index], predictor, before, trained)
             earlier, (labels, odds) = labels, self._merged(number)
             history.append(self._record(number, earlier, labels, odds))
-            if 0 < number < self.method.rounds:
+            if number < self.method.rounds:
                 theta = self._next_theta(theta, labels, f"theta-{number}")
         self._progress.close()
         costs = (Cost(**read_json(file)["cost"]) for file in self.work.glob("*.json"))
-        return Labeling(labels, odds, sum(costs, Cost()), history, history[-1]["utility"])
+        cost = sum(costs, self.first.cost)
+        return Labeling(labels, odds, cost, history, history[-1]["utility"])
 
     def _started_progress(self) -> Progress:
         """Counts the examples that this process learns and labels, those of earlier runs too."""
         count, epochs = len(self.examples), self.method.num_train_epochs
         work = {}
-        for number, folds in enumerate(self._folds):
+        for number, folds in self._folds.items():
             for index in self._own:
-                learned = epochs * (count - len(folds[index])) if number else 0
+                learned = epochs * (count - len(folds[index]))
                 work[_fold_name(number, index)] = learned + len(folds[index])
         if self.processes.is_main_process:
             thetas = range(1, self.method.rounds)

@@ -20,17 +20,13 @@ from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
 from icm_rl.icm.hyperparameters import SearchConfig, total_iterations
 from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Method, Need
-from icm_rl.icm.methods.bootstrap import Bootstrap
-from icm_rl.icm.methods.random_few_shot import RandomFewShot
-from icm_rl.icm.methods.zero_shot import ZeroShot
+from icm_rl.icm.methods.beginning import BEGINNINGS, beginning
 from icm_rl.icm.objective import ContextOrder, Labels, Objective, Scorer
 from icm_rl.icm.search import SearchState, search
 from icm_rl.progress import Progress
 from icm_rl.tasks import Example
 
 _SECONDS_BETWEEN_SAVES = 0.5
-
-_FIRST = {method.name: method for method in (ZeroShot, RandomFewShot, Bootstrap)}
 
 _SearchJob = tuple[int, int]
 """A pool's number, and which of its searches it is."""
@@ -97,11 +93,9 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
     @property
     def _begins_by(self) -> Method | None:
         """The method whose labels the search begins with, with this one's settings."""
-        if self.initial_labels not in _FIRST:
+        if self.initial_labels not in BEGINNINGS:
             return None
-        method = _FIRST[self.initial_labels](consistency=self.consistency)
-        method.objective = "centered" if self.centered else "mean_log_odds"
-        return method
+        return beginning(self.initial_labels, self.consistency, self.centered)
 
     def scorer(self, job: Job, pool: Sequence[Example], engine: Engine) -> Scorer:
         return Scorer(
