@@ -13,6 +13,7 @@ from icm_rl.experiment.config import ExperimentConfig, cells, short_names
 from icm_rl.experiment.measuring import context
 from icm_rl.experiment.summary import better_than_icm, estimate, family, frontier, summary
 from icm_rl.files import write_jsonl
+from icm_rl.icm.config import parse_icm
 from icm_rl.tasks import TASKS
 from tests.conftest import rows, run
 
@@ -187,6 +188,14 @@ def test_an_experiment_is_a_table_a_page_and_results(data, tmp_path):
     file.write_text(yaml.safe_dump(config))
     said = run("recipes/experiment.py", "--config", file, check=False).stderr
     assert "facts/search/0: holds the results of a run with alpha = 50.0 (now 20.0)" in said
+
+
+def test_signals_are_asked_for_where_a_task_says_so(data, tmp_path):
+    config = settings(tmp_path, data)
+    first = cells(ExperimentConfig(**config))[0]
+    assert not parse_icm(first.flags)[0].signals
+    config["tasks"]["facts"]["signals"] = True
+    assert parse_icm(cells(ExperimentConfig(**config))[0].flags)[0].signals
 
 
 def refused(config: dict, **changes) -> str:

@@ -137,7 +137,7 @@ def _cells(config: ExperimentConfig) -> Iterator[Cell]:
                 for seed in range(config.seeds):
                     own = (_file_name(name), task, _file_name(method), str(seed))
                     folder = Path(config.output_dir).joinpath("cells", *own)
-                    flags = method_flags(of_task, of_method) + _flags(
+                    flags = method_flags({"signals": False, **of_task}, of_method) + _flags(
                         {
                             **{"model": model, "seed": seed, "dtype": config.dtype},
                             **{"output_dir": str(folder / "labels"), "baselines": False},
