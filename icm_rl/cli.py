@@ -11,6 +11,7 @@ PROGRAMS = {
     "plan": ("recipes.plan", "what a labeling will take, before it runs"),
     "experiment": ("recipes.experiment", "compare ways to label"),
     "reward": ("recipes.reward", "stage 2: train a reward model on preferences"),
+    "spread": ("recipes.spread", "label many pairs by a reward model that learned a few"),
     "ppo": ("recipes.ppo", "stage 3: train a policy with PPO"),
     "grpo": ("recipes.grpo", "stage 3: train a policy with GRPO"),
     "pipeline": ("recipes.pipeline", "the whole chain in one run folder"),

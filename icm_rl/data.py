@@ -206,28 +206,32 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def _json_rows(path: Path) -> Iterable[tuple[str, Any]]:
-    content = path.read_text(encoding=_ENCODING)
-    if not content.lstrip().startswith("["):
-        return _json_lines(path, content)
+    with path.open(encoding=_ENCODING) as file:
+        first = next((line.lstrip() for line in file if line.strip()), "")
+    if not first.startswith("["):
+        return _json_lines(path)
     try:
-        return _numbered(path, json.loads(content))
+        return _numbered(path, json.loads(path.read_text(encoding=_ENCODING)))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
     except RecursionError:
         raise InputError(f"{path}: {_TOO_DEEP}") from None
 
 
-def _json_lines(path: Path, content: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if line.strip():
+def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding=_ENCODING) as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}, line {number}"
             try:
-                yield f"{path}, line {number}", json.loads(line)
+                row = json.loads(line) if line.strip() else None
             except json.JSONDecodeError as error:
                 raise InputError(
-                    f"{path}, line {number}: not JSON ({error.msg}); each line must be one object"
+                    f"{where}: not JSON ({error.msg}); each line must be one object"
                 ) from None
             except RecursionError:
-                raise InputError(f"{path}, line {number}: {_TOO_DEEP}") from None
+                raise InputError(f"{where}: {_TOO_DEEP}") from None
+            if line.strip():
+                yield where, row
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:

@@ -21,15 +21,14 @@ _WHOLE_FILE_BYTES = 32 * 2**20
 
 def write_text(path: str | Path, text: str) -> None:
     """Writes the file under a temporary name and renames it, so that it is whole or not there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _renamed(path) as temporary:
+    with _renamed(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def _renamed(path: Path) -> Iterator[Path]:
     """A temporary name for a file, which gets its own once it is whole and is gone otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -47,8 +46,9 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line, whole or not at all."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Writes one JSON object a line, as the rows come, whole or not at all."""
+    with _renamed(Path(path)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_parquet(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -38,6 +38,7 @@ FORKSERVER.set_forkserver_preload(
                 "pipeline",
                 "experiment",
                 "plan",
+                "spread",
             )
         ),
         *(f"icm_rl.eval.{name}" for name in ("rewardbench", "policy", "report")),

@@ -1,0 +1,43 @@
+"""Between stages 2 and 3: label many pairs by a reward model that learned a few.
+
+    python recipes/spread.py --reward_model runs/reward --data pairs.jsonl --output_dir runs/spread
+    python recipes/reward.py --preferences runs/spread/preferences.jsonl --soft_targets …
+
+Started by ``accelerate launch``, its processes share out the pairs. Continues where it was stopped.
+"""
+
+import shutil
+import time
+
+from icm_rl.files import open_stage, write_json
+from icm_rl.models import process_state
+from icm_rl.reward.scorer import RewardScorer
+from icm_rl.reward.spreading import SpreadConfig, spread
+from icm_rl.runner import already_complete, run
+from icm_rl.settings import identity, inputs, parse
+
+
+def main() -> None:
+    (config,) = parse([SpreadConfig])
+    state = process_state()
+    next(config.rows)  # a file that is not there is told before a model is loaded
+    scorer = RewardScorer.load(
+        config.reward_model, config.dtype, config.batch_tokens, config.trust_remote_code
+    )
+    with state.main_process_first():
+        stage = open_stage(config.output_dir, identity(config), inputs(config))
+    if already_complete(stage, state.is_main_process):
+        return
+    start = time.monotonic()
+    metrics = spread(config, scorer, stage.folder)
+    if not state.is_main_process:
+        return
+    metrics["seconds"] = round(time.monotonic() - start, 2)
+    write_json(stage.metrics, metrics)
+    shutil.rmtree(stage.folder / "parts")
+    for name, value in metrics.items():
+        print(f"{name:>20}  {value if not isinstance(value, float) else round(value, 4)}")
+
+
+if __name__ == "__main__":
+    run(main)
