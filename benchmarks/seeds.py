@@ -3,9 +3,10 @@
     python benchmarks/seeds.py --seeds 5 --output_dir runs/seeds
 
 Runs the chain of each seed; then of each ICM by folds on 48 to 1,536 pairs, and reward models of
-its labels and of the gold labels of the same pairs (the paper's Figure 12); ICM on the miniature's
-colors; and reward models of the chain's ICM labels by soft targets and without the pairs of which
-ICM is least sure. Continues where it was stopped.
+its labels and of the gold labels of the same pairs (the paper's Figure 12), and of those that the
+chain's reward model gives 1,536 pairs; ICM on the miniature's colors; and reward models of the
+chain's ICM labels by soft targets and without the pairs of which ICM is least sure. Continues where
+it was stopped.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from stages import configured, reward_model_score, run_recipe
 
 from icm_rl.files import write_text
 from icm_rl.pipeline import write_preferences
-from icm_rl.report.table import NUMBERS_OF_PAIRS, seed_result, seeds_table
+from icm_rl.report.table import MOST_PAIRS, NUMBERS_OF_PAIRS, seed_result, seeds_table
 from icm_rl.runner import run
 from icm_rl.settings import parse
 from icm_rl.shipped import shipped
@@ -46,6 +47,7 @@ def main() -> None:
         run_recipe("recipes/icm.py", *configured("miniature/colors"), *own)
         _doubts(folder, seed)
         _pairs(folder, seed)
+        _spread(folder, seed)
     table = seeds_table([seed_result(folder) for folder in folders])
     write_text(Path(config.output_dir) / "table.md", table + "\n")
     print(table)
@@ -75,6 +77,15 @@ def _pairs(folder: Path, seed: int) -> None:
             "reward-gold": own / "preferences_gold.jsonl",
         }.items():
             reward_model_score(preferences, own / name, _benchmark(folder), "--seed", seed)
+
+
+def _spread(folder: Path, seed: int) -> None:
+    """Many pairs labeled by the chain's reward model of ICM's labels, and one that learns them."""
+    data, own = folder / "chain" / "data" / "preferences_5000.jsonl", folder / "spread"
+    by = ("--reward_model", folder / "chain" / "reward" / "icm", "--limit", MOST_PAIRS)
+    run_recipe("recipes/spread.py", *by, "--data", data, "--output_dir", own / "labels")
+    preferences = own / "labels" / "preferences.jsonl"
+    reward_model_score(preferences, own / "reward", _benchmark(folder), "--seed", seed)
 
 
 def _benchmark(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 from icm_rl.files import read_json
 
 NUMBERS_OF_PAIRS = (48, 96, 384, 1536)
+MOST_PAIRS = max(NUMBERS_OF_PAIRS)
 
 _COLUMNS = {
     "zero-shot": "icm.zero_shot_accuracy",
@@ -42,9 +43,12 @@ _COLUMNS = {
             "{:,} pairs: reward model, gold": "pairs-{}/reward-gold_scored.score",
         }.items()
     },
+    f"{MOST_PAIRS:,} pairs: labels by the chain's reward model": "spread/labels.label_accuracy",
+    f"{MOST_PAIRS:,} pairs: reward model of these": "spread/reward_scored.score",
 }
 _BESIDE = (
     *("colors", "soft", "soft_scored", "sure", "sure_scored"),
+    *("spread/labels", "spread/reward_scored"),
     *(
         f"pairs-{count}/{name}"
         for count in NUMBERS_OF_PAIRS

@@ -195,6 +195,8 @@ def test_the_table_of_seeds_has_each_seeds_figure_their_mean_and_deviation(tmp_p
             error = {"eval_calibration_error": 0.125 + 0.25 * seed}
             write_json(folder / f"{name}/metrics.json", error)
             write_json(folder / f"{name}_scored/metrics.json", {"score": 81.5})
+        write_json(folder / "spread/labels/metrics.json", {"label_accuracy": 0.75})
+        write_json(folder / "spread/reward_scored/metrics.json", {"score": 91.5})
         for count in NUMBERS_OF_PAIRS:
             labels = {"label_accuracy": 0.5 + 0.1 * seed}
             write_json(folder / f"pairs-{count}/icm/metrics.json", labels)
@@ -209,3 +211,5 @@ def test_the_table_of_seeds_has_each_seeds_figure_their_mean_and_deviation(tmp_p
     assert "| ICM on *colors* | 80.0 | 80.0 | 80.0 ± 0.0 |" in table
     assert "| 1,536 pairs: ICM labels by folds | 50.0 | 60.0 | 55.0 ± 7.1 |" in table
     assert "| 48 pairs: reward model, gold | 0.5 | 0.5 | 0.5 ± 0.0 |" in table
+    assert "labels by the chain's reward model | 75.0 | 75.0 | 75.0 ± 0.0 |" in table
+    assert "| 1,536 pairs: reward model of these | 91.5 | 91.5 | 91.5 ± 0.0 |" in table
