@@ -59,7 +59,14 @@ def many_shot(
     engine: Engine,
     centered: bool = False,
 ) -> dict[str, Label]:
-    """The most likely label of each example, given the labels of all other groups.
+    """The most likely label of each example, given the labels of all other groups."""
+    return most_likely(held_out_odds(examples, labels, task, engine, centered), task)
+
+
+def held_out_odds(
+    examples: Sequence[Example], labels: Labels, task: Task, engine: Engine, centered: bool
+) -> LogOdds:
+    """The log-odds of each example's labels, given the labels of all other groups.
 
     The example's own group is left out whole: what is known of its other order, or of another
     answer to its question, would give its label away.
@@ -71,7 +78,7 @@ def many_shot(
     ]
     asked = [(e, own) for members, own in zip(groups, shots, strict=True) for e in members]
     log_probs = few_shot_log_probs([e for e, _ in asked], [own for _, own in asked], task, engine)
-    return most_likely(all_log_odds(log_probs, centered), task)
+    return all_log_odds(log_probs, centered)
 
 
 def random_labels(examples: Sequence[Example], task: Task, rng: random.Random) -> dict[str, Label]:

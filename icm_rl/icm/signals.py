@@ -15,9 +15,9 @@ from itertools import combinations
 from statistics import fmean, stdev
 
 from icm_rl.engines import Engine
-from icm_rl.icm.objective import Labels, LogOdds, all_log_odds, labels_log_odds, leave_one_out
+from icm_rl.icm.objective import Labels, LogOdds, all_log_odds, labels_log_odds
 from icm_rl.icm.pools import drawn_groups
-from icm_rl.icm.prompting import few_shot_log_probs, most_likely, zero_shot_log_probs
+from icm_rl.icm.prompting import held_out_odds, most_likely, zero_shot_log_probs
 from icm_rl.tasks import Example, Label, Task, group_members
 
 MOST_EXAMPLES = 48
@@ -90,11 +90,11 @@ def signals(
         rng: Deals out the labels.
         shuffles: How often they are dealt out, 2 or more.
     """
-    own = held_out_odds(examples, labels, task, engine)
+    own = held_out_odds(examples, labels, task, engine, centered=True)
     reverse = opposite(labels, task)
-    reversed_odds = held_out_odds(examples, reverse, task, engine)
+    reversed_odds = held_out_odds(examples, reverse, task, engine, centered=True)
     dealt = [shuffled(examples, labels, rng) for _ in range(shuffles)]
-    dealt_odds = [held_out_odds(examples, of, task, engine) for of in dealt]
+    dealt_odds = [held_out_odds(examples, of, task, engine, centered=True) for of in dealt]
     alone = all_log_odds(zero_shot_log_probs(examples, engine), centered=True)
     answers = [most_likely(odds, task) for odds in dealt_odds]
     chance = [_mean_odds(task, of, odds) for of, odds in zip(dealt, dealt_odds, strict=True)]
@@ -113,20 +113,6 @@ def signals(
         confidence=fmean(_sigmoid(max(odds)) for odds in own.values()) - agreement,
         largest_share=max(map(list(labels.values()).count, set(labels.values()))) / len(labels),
     )
-
-
-def held_out_odds(
-    examples: Sequence[Example], labels: Labels, task: Task, engine: Engine
-) -> LogOdds:
-    """The centered log-odds of each example's labels, given the labels of all other groups."""
-    groups = list(group_members(examples).values())
-    shots = [
-        [(e, labels[e.id]) for other in order for e in groups[other]]
-        for order in leave_one_out(len(groups))
-    ]
-    asked = [(e, own) for members, own in zip(groups, shots, strict=True) for e in members]
-    log_probs = few_shot_log_probs([e for e, _ in asked], [own for _, own in asked], task, engine)
-    return all_log_odds(log_probs, centered=True)
 
 
 def shuffled(examples: Sequence[Example], labels: Labels, rng: random.Random) -> dict[str, Label]:

@@ -17,6 +17,7 @@ from icm_rl.icm.methods.random_few_shot import RandomFewShot, random_shots
 from icm_rl.icm.methods.search import Search, _warn
 from icm_rl.icm.methods.zero_shot import ZeroShot
 from icm_rl.icm.objective import Scorer, log_odds
+from icm_rl.icm.prompting import many_shot
 from icm_rl.settings import identity, inputs
 from icm_rl.tasks import TASKS, Dataset, Example
 
@@ -152,6 +153,27 @@ def test_folds_learn_the_labels_of_the_method_that_they_begin_with(job, tmp_path
     tokens = sum(job.engine.count_tokens(e.text) for e in own.examples)
     assert found.cost.trained_tokens == 8 * tokens
     assert found.cost.prompt_tokens == begun.cost.prompt_tokens + tokens + 16
+
+
+def test_many_shot_prompting_shows_all_other_groups_with_their_labels(job, preferences):
+    examples = job.examples[:12]
+    labels = {e.id: preferences.gold[e.id] for e in examples}
+    asked, answer = [], job.engine.label_log_probs
+    job.engine.label_log_probs = lambda requests: asked.extend(requests) or answer(requests)
+    try:
+        found = many_shot(examples, labels, TASK, job.engine)
+    finally:
+        del job.engine.label_log_probs
+    fresh = LocalEngine(job.engine.model, job.engine.tokenizer, list(TASK.verbalizers.values()))
+    by_text = {request.query: request for request in asked}
+    for example in examples:
+        request = by_text[example.text]
+        others = [e for e in examples if e.group != example.group]
+        shown = ["".join(TASK.demonstration(e, labels[e.id])) for e in others]
+        context = "".join(request.context)
+        assert len(context) == sum(map(len, shown)) and all(one in context for one in shown)
+        [(true, false)] = fresh.label_log_probs([request])
+        assert found[example.id] == (true > false)
 
 
 def test_folds_do_not_care_for_the_context(preferences, engine, tmp_path):

@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from icm_rl.icm.prompting import many_shot
-from icm_rl.icm.signals import held_out_odds, opposite, shuffled, signals
+from icm_rl.icm.signals import opposite, shuffled, signals
 from icm_rl.tasks import TASKS, Example, group_members
 from icm_rl.tasks.base import Task
 from icm_rl.tasks.relations import unrelated
@@ -111,11 +110,3 @@ def test_labels_are_dealt_out_among_groups_of_one_size():
 def test_the_opposite_of_three_labels_is_the_one_that_follows():
     colors = Task("colors", "{x}", print, unrelated, verbalizers={k: f" {k}" for k in "rgb"})
     assert opposite({"1": "r", "2": "b"}, colors) == {"1": "g", "2": "r"}
-
-
-def test_held_out_odds_are_those_of_many_shot_prompting(preferences, engine):
-    examples, task = preferences.examples[:16], TASKS["preferences"]
-    labels = {e.id: preferences.gold[e.id] for e in examples}
-    odds = held_out_odds(examples, labels, task, engine)
-    answers = {id: task.most_likely(values) for id, values in odds.items()}
-    assert answers == many_shot(examples, labels, task, engine, centered=True)
