@@ -1,11 +1,19 @@
 """Each trained stage in two CPU processes takes the path of one with the same total batch."""
 
+import json
 import math
 from itertools import product
 
 import pytest
 from datasets import load_dataset
 
+from icm_rl.reward.scorer import RewardScorer
+from icm_rl.reward.training import (
+    RewardArguments,
+    calibration,
+    load_preferences,
+    select_preferences,
+)
 from tests.conftest import ROOT, launched, rows, run
 
 pytestmark = pytest.mark.process
@@ -82,6 +90,38 @@ def test_grpo_trains_in_two_processes(launch, stages, tmp_path):
     assert [record["episode"] for record in found] == [16, 32]
     assert all(math.isfinite(record["objective/scores"]) for record in found)
     assert found[0]["objective/kl"] < found[1]["objective/kl"]
+
+
+@pytest.mark.parametrize("how", ["full", "LoRA", "zero3"])
+def test_a_reward_model_read_back_scores_as_it_did_before_it_was_saved(
+    how, gold_preferences, tmp_path
+):
+    """Its figures on held-out pairs are made before, by all processes."""
+    command = (
+        *("recipes/reward.py", "--config", CONFIGS / "miniature" / "reward.yaml"),
+        *("--preferences", gold_preferences, "--output_dir", tmp_path / "out"),
+        *("--num_train_epochs", 1, "--eval_fraction", 0.55, "--learning_rate", 1e-3),
+        *(("--use_peft", "--lora_r", 4) if how == "LoRA" else ()),
+    )
+    if how == "zero3":
+        launched(LAUNCHES[how], 2, *command, "--use_cpu", "false", "--ddp_backend", "gloo")
+    else:
+        run(*command)
+    told = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    arguments = RewardArguments(str(gold_preferences), eval_fraction=0.55)
+    _, held_out = select_preferences(load_preferences(arguments), arguments, seed=0)
+    scorer = RewardScorer.load(str(tmp_path / "out"), "float32")
+    chosen, rejected = (
+        scorer.score([pair["prompt"] + pair[name] for pair in held_out])
+        for name in ("chosen", "rejected")
+    )
+    assert len(chosen) + len(rejected) > 50
+    found = calibration([a - b for a, b in zip(chosen, rejected, strict=True)])
+    assert found["eval_calibration_error"] == pytest.approx(
+        told["eval_calibration_error"], abs=1e-5
+    )
+    for mine, its in zip(found["eval_reliability"], told["eval_reliability"], strict=True):
+        assert mine == pytest.approx(its, abs=1e-5)
 
 
 def test_two_processes_evaluate_as_one(few, reward_model, tmp_path):
