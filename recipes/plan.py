@@ -95,9 +95,9 @@ def _memory(size: Size, config: IcmConfig, own: PretrainedConfig, method: Method
         "keys and values": f"{_gib(size.kept * dtype.itemsize * config.cache_tokens)} at most",
     }
     if Need.TRAINING in method.needs and isinstance(method, FinetuneConfig):
-        # a copy that learns; where all of it does, with its gradients and two states of AdamW
-        copies = 1 if method.lora_r else 4
-        rows["training, beside them"] = _gib(copies * weights)
+        # a copy; where all of it learns, in float32 with its gradients and two states of AdamW
+        all_of_it = 4 * torch.float32.itemsize * size.parameters
+        rows["training, beside them"] = _gib(weights if method.lora_r else all_of_it)
     return rows
 
 

@@ -49,7 +49,7 @@ def finetuned(
     """A copy of the model that learned to continue texts by their labels.
 
     The loss is the cross-entropy of a label's first token after its text, which is what
-    ``LocalEngine`` reads.
+    ``LocalEngine`` reads. All weights are trained in float32, whatever the model's number type.
 
     Args:
         model: The model to begin with; not changed.
@@ -70,6 +70,8 @@ def finetuned(
             task_type="CAUSAL_LM",
         )
         learner = get_peft_model(learner, lora)
+    else:
+        learner.float()  # of bfloat16 weights small steps would round to none
     trained = [weight for weight in learner.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0)
     steps = config.num_train_epochs * math.ceil(len(examples) / config.train_batch_size)
@@ -87,9 +89,9 @@ def finetuned(
         rng.shuffle(encoded)
         for start in range(0, len(encoded), config.train_batch_size):
             batch = encoded[start : start + config.train_batch_size]
-            loss = cross_entropy(
-                _last_logits(learner, [ids for ids, _ in batch]), _labels(learner, batch)
-            )
+            with torch.autocast(model.device.type, torch.bfloat16, model.dtype != torch.float32):
+                logits = _last_logits(learner, [ids for ids, _ in batch])
+            loss = cross_entropy(logits, _labels(learner, batch))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
@@ -97,7 +99,7 @@ def finetuned(
             optimizer.zero_grad()
             if progress:
                 progress.advance(len(batch), loss=loss.item())
-    return (learner.merge_and_unload() if config.lora_r else learner).eval()
+    return (learner.merge_and_unload() if config.lora_r else learner).to(model.dtype).eval()
 
 
 def trained_once(

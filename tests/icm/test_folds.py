@@ -1,3 +1,4 @@
+import copy
 import random
 from dataclasses import replace
 
@@ -78,6 +79,25 @@ def test_a_model_learns_labels_and_leaves_the_first_one_alone(model, tokenizer, 
     odds = [[true - false for true, false in of_model] for of_model in answers]
     assert all(after < first - 1 for first, after in zip(*odds[:2], strict=True))
     assert odds[1] == odds[2]
+
+
+@pytest.mark.parametrize("lora_r", [0, 4])
+def test_a_model_of_half_the_precision_learns_as_much(model, tokenizer, lora_r):
+    """At the paper's learning rate a step is smaller than the next bfloat16."""
+    texts = [(f"The {name} is", " False") for name in ("zeb", "lake", "mill", "barn")]
+    rate, epochs = (1e-3, 8) if lora_r else (2e-5, 40)
+    config = FinetuneConfig(rate, epochs, train_batch_size=2, lora_r=lora_r)
+    requests = [Request((), text) for text, _ in texts]
+    moves = []
+    for begun in (model, copy.deepcopy(model).bfloat16()):
+        learned = finetuned(begun, tokenizer, texts, config, 0)
+        assert learned.dtype == begun.dtype
+        engine = LocalEngine(begun, tokenizer, (" True", " False"))
+        answers = [engine.with_model(m).label_log_probs(requests) for m in (begun, learned)]
+        before, after = (sum(true - false for true, false in of_model) for of_model in answers)
+        moves.append(before - after)
+    assert moves[0] > 0.4
+    assert moves[1] == pytest.approx(moves[0], rel=0.2)
 
 
 def test_the_loss_is_that_of_the_label_after_its_text(model, tokenizer):
