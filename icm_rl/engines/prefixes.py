@@ -123,6 +123,12 @@ class PrefixTree:
         segment.kept = value
         self._kept.add(segment)
 
+    def answered(self, segment: Segment) -> None:
+        """Takes a query out that was answered, unless other segments follow it."""
+        segment.requests = []
+        if segment.parent is not None and not segment.children:
+            del segment.parent.children[segment.text]
+
     def _make_room(self, needed: int) -> None:
         """Drops what this pass does not need, until what it needs fits beside the rest.
 

@@ -1,16 +1,19 @@
 """A base model behind an OpenAI-compatible ``/v1/completions`` that returns log-probabilities.
 
-The requests' tree of segments decides the order in which prompts are sent: a segment on which
-several prompts go on is sent by itself first, so that the server's prefix cache holds it when they
-come.
+The requests' tree of segments decides the order in which prompts are sent: of those that go on
+after a common segment the first is sent by itself, so that the server's prefix cache holds the
+segment when the others come.
 """
 
 import asyncio
 import os
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
+from urllib.request import urlopen
 
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
 from transformers import PreTrainedTokenizerBase
@@ -19,6 +22,7 @@ from icm_rl.engines.base import Request, first_tokens
 from icm_rl.engines.prefixes import PrefixTree, Run, Segment, run_tokens
 from icm_rl.errors import InputError
 
+_METRICS_TIMEOUT = 10.0
 _MISSING_ALLOWED = 0.05
 _MISSING_COUNTED = 200
 
@@ -59,7 +63,8 @@ class ServerEngine:
         tokenizer: The model's tokenizer; it counts tokens and cuts prompts.
         continuations: The labels' words, to be compared; their first tokens must differ.
         context_length: The longest prompt, where the server does not say.
-        cache_tokens: How many tokens of contexts the server is taken to keep.
+        cache_tokens: How many tokens of contexts the server is taken to keep; no more than it says
+            that it can.
 
     Attributes:
         prompt_tokens: The tokens of all prompts so far.
@@ -86,6 +91,16 @@ class ServerEngine:
         bos = tokenizer.bos_token
         # of a text the server's tokenizer makes the first token itself, if it makes one at all
         self._adds_bos = bos is not None and tokenizer("").input_ids[:1] == self._encode(bos)
+        served_with = served_cache(config.url)
+        if served_with and served_with.tokens < cache_tokens:
+            print(
+                f"warning: {config.url} keeps {served_with.tokens:,} tokens of contexts, not the "
+                f"{cache_tokens:,} of --cache_tokens; it is asked for no more",
+                file=sys.stderr,
+                flush=True,
+            )
+            cache_tokens = served_with.tokens
+        self._block = served_with.block if served_with else 1
         self._tree = PrefixTree(self._encode, cache_tokens, bos)
         self._label_ids = first_tokens(self._encode, continuations)
         self._client = AsyncOpenAI(
@@ -141,18 +156,23 @@ class ServerEngine:
         free = asyncio.Semaphore(self.config.concurrency)
 
         async def compute(run: Run) -> None:
-            last = run[-1]
+            way = list(run)
+            while not way[-1].requests:
+                way += self._tree.after(way[-1])[0]
+            last = way[-1]
             async with free:
-                log_probs = await self._ask(requests, last)
-            self.computed_tokens += run_tokens(run)
+                log_probs = await self._ask(last)
+            # what a server keeps it keeps in whole blocks
+            self.computed_tokens += run_tokens(way) + run[0].past % self._block
             for index in last.requests:
                 self.prompt_tokens += last.end
                 answers[index] = log_probs
-            for segment in run:
+            for segment in way:
                 if segment.children:
                     self._tree.keep(segment, True)
+            self._tree.answered(last)
             async with asyncio.TaskGroup() as group:
-                for following in self._tree.after(last):
+                for following in self._tree.after(run[-1]):
                     group.create_task(compute(following))
 
         try:
@@ -164,8 +184,8 @@ class ServerEngine:
             raise _first_of(group) from None
         return answers
 
-    async def _ask(self, requests: Sequence[Request], last: Segment) -> tuple[float, ...]:
-        """The labels' log-probabilities after a segment; none where no request ends there."""
+    async def _ask(self, last: Segment) -> tuple[float, ...]:
+        """The labels' log-probabilities after a segment."""
         path = last.path()
         exact = self.config.kind == "vllm"
         try:
@@ -178,7 +198,7 @@ class ServerEngine:
                 ),
                 max_tokens=1,
                 temperature=0.0,
-                logprobs=self.config.top_logprobs if last.requests else None,
+                logprobs=self.config.top_logprobs,
                 extra_body={"return_tokens_as_token_ids": True} if exact else None,
             )
         except OpenAIError as error:
@@ -186,7 +206,7 @@ class ServerEngine:
                 f"--server {self.config.url}: a request failed after {self.config.retries} "
                 f"retries ({self._reason(error)})"
             ) from None
-        return self._read(answer) if last.requests else ()
+        return self._read(answer)
 
     def _read(self, answer: Any) -> tuple[float, ...]:
         log_probs = answer.choices[0].logprobs
@@ -209,6 +229,49 @@ class ServerEngine:
                 "start the server with --max-logprobs), or choose other labels"
             )
         return tuple(found)
+
+
+@dataclass(frozen=True)
+class ServedCache:
+    """What a server says of its prefix cache.
+
+    Attributes:
+        block: Tokens of a block, of which it keeps whole ones.
+        tokens: How many tokens it holds.
+        computed: Tokens that it has computed so far, since they were not there.
+    """
+
+    block: int
+    tokens: int
+    computed: int
+
+
+def served_cache(url: str) -> ServedCache | None:
+    """What vLLM's ``/metrics`` say; None of a server that has none.
+
+    Args:
+        url: The server's address, ending in ``/v1``.
+    """
+    try:
+        with urlopen(url.removesuffix("/v1") + "/metrics", timeout=_METRICS_TIMEOUT) as answer:
+            page = answer.read().decode()
+    except (OSError, ValueError):
+        return None
+    labels = re.search(r"^vllm:cache_config_info\{(.*)\}", page, re.MULTILINE)
+    known = dict(re.findall(r'(\w+)="(\d+)"', labels[1])) if labels else {}
+    if not {"block_size", "num_gpu_blocks"} <= known.keys():
+        return None
+    block = int(known["block_size"])
+    counts = [
+        sum(
+            float(value)
+            for value in re.findall(
+                rf"^vllm:prefix_cache_{name}_total\S* (\S+)$", page, re.MULTILINE
+            )
+        )
+        for name in ("queries", "hits")
+    ]
+    return ServedCache(block, block * int(known["num_gpu_blocks"]), round(counts[0] - counts[1]))
 
 
 def _first_of(error: BaseException) -> BaseException:

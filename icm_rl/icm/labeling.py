@@ -55,12 +55,16 @@ def label_dataset(
     Returns:
         The metrics, which are the last file to be written; None in other processes.
     """
+    before = _served_tokens(config)
     labeling = method.label(job)
+    served = _served_tokens(config)
     compared = config.baselines and bool(data.gold)
     baselines = baseline_metrics(labeling, method, data, job) if compared else {}
     if not PartialState().is_main_process:
         return None
     metrics = labeling_metrics(labeling, method, data, job.task) | baselines
+    if before is not None and served is not None:
+        metrics["server_computed_tokens"] = served - before
     if config.signals:
         found = sampled_signals(job.examples, labeling.labels, job.task, job.engine, job.seed)
         metrics |= {"signals": asdict(found)} if found else {}
@@ -70,6 +74,16 @@ def label_dataset(
         print(push(folder / "dataset", config.push_to_hub))
     write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+def _served_tokens(config: IcmConfig) -> int | None:
+    """The tokens that all servers have computed so far, by their own count, where they count."""
+    if not config.server:
+        return None
+    from icm_rl.engines.server import served_cache
+
+    caches = [served_cache(url) for url in set(config.server)]
+    return sum(cache.computed for cache in caches if cache) if all(caches) else None
 
 
 def _complete(labels: Labels, data: Dataset, method: Method, kind: str) -> Labels:

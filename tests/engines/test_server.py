@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from icm_rl.engines.server import ServerConfig, ServerEngine
+from icm_rl.engines.server import ServerConfig, ServerEngine, served_cache
 from icm_rl.errors import InputError
 from icm_rl.generation.answers import AnswersConfig, answer_prompts
 from icm_rl.icm.hyperparameters import SearchConfig
@@ -49,6 +49,7 @@ class Server:
         flags = ("-m", "vllm.entrypoints.openai.api_server", "--model", resolve("miniature"))
         flags += ("--served-model-name", "miniature", "--port", str(self.port))
         flags += ("--dtype", "float32", "--enforce-eager", "--enable-prefix-caching")
+        flags += ("--block-size", "32")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [PYTHON, *flags],
@@ -72,15 +73,6 @@ class Server:
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as page:
             return page.read().decode()
-
-    def prefix_cache(self) -> tuple[float, float]:
-        """How many tokens were looked up in the prefix cache, and how many were there."""
-        found = {"queries": 0.0, "hits": 0.0}
-        for line in self.get("/metrics").splitlines():
-            for name in found:
-                if line.startswith(f"vllm:prefix_cache_{name}_total"):
-                    found[name] += float(line.split()[-1])
-        return found["queries"], found["hits"]
 
 
 @pytest.fixture(scope="module")
@@ -125,15 +117,26 @@ def test_a_search_gives_the_same_labels(server, preferences, engine, tokenizer):
     assert [r["proposal"] for r in found[0].history] == [r["proposal"] for r in found[1].history]
 
 
-def test_the_servers_prefix_cache_holds_what_the_plan_expects(server, preferences, tokenizer):
-    labels = {e.id: preferences.gold[e.id] for e in preferences.examples[:48]}
-    remote = connected(server, tokenizer)
-    scorer = Scorer(preferences.examples[:48], TASK, remote)
-    before = server.prefix_cache()
-    scorer.score(labels, scorer.arranged(labels))
-    queries, hits = (now - then for now, then in zip(server.prefix_cache(), before, strict=True))
-    planned = 1 - remote.computed_tokens / remote.prompt_tokens
-    assert hits / queries >= 0.8 * planned
+def test_what_a_search_computes_is_what_the_server_counts(server, preferences, tokenizer):
+    """By the tree at most half of what the fixed order takes, and at most 1.3 times the plan."""
+    examples, config = preferences.examples[:48], SearchConfig(iterations_per_example=0.5)
+    counted = {}
+    for order in ("tree", "fixed"):
+        remote = connected(server, tokenizer)
+        before = served_cache(server.url).computed
+        search(Scorer(examples, TASK, remote, order=order), config, random.Random(1))
+        counted[order] = served_cache(server.url).computed - before
+        assert 0.8 < counted[order] / remote.computed_tokens < 1.3
+    assert counted["tree"] < counted["fixed"] / 2
+
+
+def test_what_a_server_cannot_keep_is_not_asked_of_it(server, tokenizer, capsys):
+    """Its gibibyte holds the keys and values of 8 layers, 192 wide, in float32."""
+    held = 2**30 // (2 * 8 * 192 * 4)
+    found = served_cache(server.url)
+    assert found.block == 32 and held - 1024 < found.tokens <= held
+    connected(server, tokenizer)
+    assert f"keeps {found.tokens:,} tokens of contexts, not the 200,000" in capsys.readouterr().err
 
 
 def test_a_search_and_its_server_killed_lose_nothing(server, data, tmp_path, monkeypatch):
