@@ -140,7 +140,7 @@ def test_methods_say_what_they_need():
 @pytest.mark.parametrize("name", ["zero_shot", "random_few_shot"])
 def test_folds_learn_the_labels_of_the_method_that_they_begin_with(job, tmp_path, name):
     own = Job(job.examples[:16], TASK, job.engine, 3, tmp_path / "own")
-    begun = METHODS[name]().label(own)
+    begun = METHODS[name](**({} if name == "zero_shot" else {"shots": 8})).label(own)
     method = Folds(folds=2, rounds=1, num_train_epochs=8, learning_rate=1e-3, initial_labels=name)
     found = method.label(Job(own.examples, TASK, job.engine, 3, tmp_path / "folds"))
     first, last = found.history
@@ -230,7 +230,8 @@ def test_a_search_may_begin_with_a_methods_labels(job, first, sweeps):
     method = Search(initial_labels=first.name, **settings)
     method.check(job)
     found = method.label(job)
-    alone = first().label(Job(job.examples, TASK, job.engine, 3, job.folder / "alone"))
+    shots = {} if first is ZeroShot else {"shots": 8}
+    alone = first(**shots).label(Job(job.examples, TASK, job.engine, 3, job.folder / "alone"))
     begun: dict = {}
     for record in found.history:
         if record["iteration"] == 0:

@@ -33,6 +33,9 @@ class RandomFewShot(MadeConsistent):
     name: ClassVar[str] = "random_few_shot"
     summary: ClassVar[str] = "each in the context of others with random labels"
 
+    most_shots = MOST_SHOTS
+    """Those of a context where no number is set, if so many fit."""
+
     shots: Annotated[int | None, Ge(1)] = field(
         default=None,
         metadata={
@@ -100,7 +103,7 @@ class RandomFewShot(MadeConsistent):
                 "of other groups fit a context beside the one that is asked; set fewer, or use "
                 "more examples or a model with a longer context"
             )
-        return self.shots or min(most, MOST_SHOTS)
+        return self.shots or min(most, self.most_shots)
 
 
 def random_shots(job: Job, example: Example, group_size: int, count: int, draw: int) -> Shots:
