@@ -55,8 +55,9 @@ class ServerConfig:
 class ServerEngine:
     """Answers requests by a server's next-token log-probabilities.
 
-    A label that is not among the K most likely tokens gets the log-probability of the least likely
-    of them, an upper bound. ``missing_labels`` counts them.
+    A new vLLM gives those of the labels, whatever they are. Of other servers a label that is
+    not among the K most likely tokens gets the log-probability of the least likely of them, an
+    upper bound; ``missing_labels`` counts them.
 
     Args:
         config: How the server is asked.
@@ -199,7 +200,11 @@ class ServerEngine:
                 max_tokens=1,
                 temperature=0.0,
                 logprobs=self.config.top_logprobs,
-                extra_body={"return_tokens_as_token_ids": True} if exact else None,
+                extra_body=(
+                    {"return_tokens_as_token_ids": True, "logprob_token_ids": self._label_ids}
+                    if exact
+                    else None
+                ),
             )
         except OpenAIError as error:
             raise InputError(
