@@ -28,7 +28,7 @@ from icm_rl.runner import run
 from icm_rl.settings import parse
 
 CLAIMS = 48
-SHARES = (5, 10, 25, 50, 75, 90, 95, 100)
+SHARES = (5, 10, 25, 50, 75, 90, 95, 98)
 POLITE = 0.8
 """How often a true claim is the polite one, and a false one is not."""
 IMPOSSIBLE = "half impossible"
