@@ -15,6 +15,7 @@ from functools import cache, partial
 from typing import Any, Literal
 from urllib.request import urlopen
 
+from accelerate import PartialState
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
 from transformers import PreTrainedTokenizerBase
 
@@ -92,17 +93,17 @@ class ServerEngine:
         bos = tokenizer.bos_token
         # of a text the server's tokenizer makes the first token itself, if it makes one at all
         self._adds_bos = bos is not None and tokenizer("").input_ids[:1] == self._encode(bos)
-        served_with = served_cache(config.url)
-        if served_with and served_with.tokens < cache_tokens:
+        self._block, room = 1, cache_tokens
+        if served := served_cache(config.url):
+            self._block, room = served.block, min(cache_tokens, served.tokens)
+        if room < cache_tokens and PartialState().is_main_process:
             print(
-                f"warning: {config.url} keeps {served_with.tokens:,} tokens of contexts, not the "
+                f"warning: {config.url} keeps {room:,} tokens of contexts, not the "
                 f"{cache_tokens:,} of --cache_tokens; it is asked for no more",
                 file=sys.stderr,
                 flush=True,
             )
-            cache_tokens = served_with.tokens
-        self._block = served_with.block if served_with else 1
-        self._tree = PrefixTree(self._encode, cache_tokens, bos)
+        self._tree = PrefixTree(self._encode, room, bos)
         self._label_ids = first_tokens(self._encode, continuations)
         self._client = AsyncOpenAI(
             base_url=config.url,
@@ -111,9 +112,9 @@ class ServerEngine:
             max_retries=config.retries,
         )
         self._runner = asyncio.Runner()
-        served = self._runner.run(self._served_model())
-        self.model = served.id
-        self.context_length = getattr(served, "max_model_len", None) or context_length
+        model = self._runner.run(self._served_model())
+        self.model = model.id
+        self.context_length = getattr(model, "max_model_len", None) or context_length
 
     def count_tokens(self, text: str) -> int:
         return len(self._encode(text))
