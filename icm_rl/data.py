@@ -221,17 +221,17 @@ def _json_rows(path: Path) -> Iterable[tuple[str, Any]]:
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open(encoding=_ENCODING) as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             where = f"{path}, line {number}"
             try:
-                row = json.loads(line) if line.strip() else None
+                yield where, json.loads(line)
             except json.JSONDecodeError as error:
                 raise InputError(
                     f"{where}: not JSON ({error.msg}); each line must be one object"
                 ) from None
             except RecursionError:
                 raise InputError(f"{where}: {_TOO_DEEP}") from None
-            if line.strip():
-                yield where, row
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:

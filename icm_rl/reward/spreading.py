@@ -18,7 +18,6 @@ from annotated_types import Ge
 from icm_rl.data import Row, Source
 from icm_rl.errors import InputError
 from icm_rl.files import write_jsonl
-from icm_rl.icm.prompting import accuracy
 from icm_rl.icm.writing import preference_rows
 from icm_rl.progress import Progress
 from icm_rl.reward.scorer import RewardScorer, conversation
@@ -136,12 +135,11 @@ def _labeled(
     preferences = preference_rows(
         data, labels, {e.id: abs(margins[e.group]) for e in data.examples}
     )
-    known = len(data.gold) // 2
     yield {
         "pairs": len(preferences),
         "pairs_dropped": len(data.left_out),
-        "known": known,
-        "right": round((accuracy(labels, data.gold) or 0) * known),
+        "known": len(data.gold),
+        "right": sum(labels[id] == label for id, label in data.gold.items()),
     }
     yield from preferences
 
