@@ -63,7 +63,10 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     warnings.simplefilter("ignore", FutureWarning)
-    logging.getLogger("torch.multiprocessing").setLevel(logging.ERROR)
+    for library in ("torch.multiprocessing", "accelerate.utils.other"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    # importing DeepSpeed sets its logger's level, but keeps a filter
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def _leave(code: int) -> None:

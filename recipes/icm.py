@@ -29,6 +29,7 @@ from icm_rl.files import open_stage
 from icm_rl.icm.config import IcmConfig, parse_icm
 from icm_rl.icm.labeling import label_dataset, prepared
 from icm_rl.icm.methods import Method
+from icm_rl.report.printed import metrics_table
 from icm_rl.runner import already_complete, quiet_libraries, run
 from icm_rl.settings import identity, inputs
 
@@ -83,9 +84,9 @@ def label(config: IcmConfig, method: Method) -> None:
         stage = open_stage(config.output_dir, identity(config, method), read)
     if already_complete(stage, accelerator.is_main_process):
         return
-    metrics = label_dataset(data, job, config, method) or {}
-    for name, value in metrics.items():
-        print(f"{name:>28}  {value if not isinstance(value, float) else round(value, 4)}")
+    metrics = label_dataset(data, job, config, method)
+    if metrics is not None:
+        print(metrics_table(metrics))
     accelerator.end_training()
 
 

@@ -10,6 +10,7 @@ import time
 
 from icm_rl.files import open_stage, write_json, write_jsonl
 from icm_rl.models import process_state
+from icm_rl.report.printed import metrics_table
 from icm_rl.rewardbench.sampling import ResponsesConfig, sample_responses
 from icm_rl.rl.prompts import load_prompts
 from icm_rl.rules import load_rule
@@ -51,8 +52,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - start, 2),
     }
     write_json(stage.metrics, metrics)
-    for name, value in metrics.items():
-        print(f"{name:>20}  {value if not isinstance(value, float) else round(value, 2)}")
+    print(metrics_table(metrics))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import time
 
 from icm_rl.files import open_stage, write_json
 from icm_rl.models import process_state
+from icm_rl.report.printed import metrics_table
 from icm_rl.reward.scorer import RewardScorer
 from icm_rl.reward.spreading import SpreadConfig, spread
 from icm_rl.runner import already_complete, run
@@ -35,8 +36,7 @@ def main() -> None:
     metrics["seconds"] = round(time.monotonic() - start, 2)
     write_json(stage.metrics, metrics)
     shutil.rmtree(stage.folder / "parts")
-    for name, value in metrics.items():
-        print(f"{name:>20}  {value if not isinstance(value, float) else round(value, 4)}")
+    print(metrics_table(metrics))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def test_ppo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_pa
         *("--total_episodes", 96, "--per_device_train_batch_size", 16, "--save_steps", 1),
         *("--policy_steps", 1),
     )
-    run(*flags, "--output_dir", tmp_path / "whole")
+    whole = run(*flags, "--output_dir", tmp_path / "whole")
+    assert all(line.startswith("PPO ") for line in whole.stderr.splitlines()), whole.stderr
+    assert "WARNING" not in whole.stdout
     killed = tmp_path / "killed"
     kill_when((*flags, "--output_dir", killed), lambda: any(killed.glob("checkpoint-*/state.json")))
     run(*flags, "--output_dir", killed)

@@ -1,9 +1,25 @@
-"""The table that ends a run."""
+"""The tables that end a stage and a run."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from icm_rl.report.names import LABEL_FIGURES
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """A stage's metrics as lines of text, one each; parts stand behind each other."""
+    width = max(map(len, metrics))
+    return "\n".join(f"{name:>{width}}  {_shown(value)}" for name, value in metrics.items())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_part(of_name)}" for name, of_name in value.items())
+    return str(round(value, 4) if isinstance(value, float) else value)
+
+
+def _part(value: Any) -> str:
+    return f"({_shown(value)})" if isinstance(value, Mapping) else _shown(value)
 
 
 def results_table(report: Mapping[str, Any]) -> str:
