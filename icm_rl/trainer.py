@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from trl import ModelConfig
 
 from icm_rl.files import complete_checkpoints
@@ -65,6 +65,16 @@ def prepare(training: TrainingArguments, model: ModelConfig) -> None:
         **(training.model_init_kwargs or {}),
     }
     training.disable_tqdm = True
+
+
+def save_whole_model(trainer: Trainer, folder: Path) -> None:
+    """Saves what was trained, in whole; each process calls it.
+
+    Where FSDP saves shards, as it does best in checkpoints, a ``Trainer`` saves no model at all.
+    """
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    trainer.save_model(str(folder))
 
 
 _KEPT: list[Any] = []

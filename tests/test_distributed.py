@@ -5,8 +5,10 @@ import math
 from itertools import product
 
 import pytest
+import torch
 from datasets import load_dataset
 
+from icm_rl.models import load_causal_lm
 from icm_rl.reward.scorer import RewardScorer
 from icm_rl.reward.training import (
     RewardArguments,
@@ -72,7 +74,7 @@ def alone(stages, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("stage", "launch"),
-    [("ppo", "fsdp2"), *product(("reward", "ppo"), ("DDP", "zero2", "zero3"))],
+    [("reward", "fsdp2"), ("ppo", "fsdp2"), *product(("reward", "ppo"), ("DDP", "zero2", "zero3"))],
 )
 def test_two_processes_take_the_path_of_one(stage, launch, stages, alone, tmp_path):
     found = train(stage, stages[stage], LAUNCHES[launch], 1, tmp_path / stage)
@@ -84,15 +86,18 @@ def test_two_processes_take_the_path_of_one(stage, launch, stages, alone, tmp_pa
             assert record[name] == pytest.approx(expected[name], abs=1e-4), (name, record)
 
 
-@pytest.mark.parametrize("launch", ["DDP", "zero2", "zero3"])
-def test_grpo_trains_in_two_processes(launch, stages, tmp_path):
+@pytest.mark.parametrize("launch", list(LAUNCHES))
+def test_grpo_trains_in_two_processes(launch, stages, model, tmp_path):
     found = train("grpo", stages["grpo"], LAUNCHES[launch], 1, tmp_path / "grpo")
     assert [record["episode"] for record in found] == [16, 32]
     assert all(math.isfinite(record["objective/scores"]) for record in found)
     assert found[0]["objective/kl"] < found[1]["objective/kl"]
+    policy = load_causal_lm(str(tmp_path / "grpo" / "policy"), "float32")
+    moved = zip(model.parameters(), policy.parameters(), strict=True)
+    assert all(not torch.equal(before, after) for before, after in moved)
 
 
-@pytest.mark.parametrize("how", ["full", "LoRA", "zero3"])
+@pytest.mark.parametrize("how", ["full", "LoRA", "zero3", "fsdp2"])
 def test_a_reward_model_read_back_scores_as_it_did_before_it_was_saved(
     how, gold_preferences, tmp_path
 ):
@@ -103,7 +108,7 @@ def test_a_reward_model_read_back_scores_as_it_did_before_it_was_saved(
         *("--num_train_epochs", 1, "--eval_fraction", 0.55, "--learning_rate", 1e-3),
         *(("--use_peft", "--lora_r", 4) if how == "LoRA" else ()),
     )
-    if how == "zero3":
+    if how in LAUNCHES:
         launched(LAUNCHES[how], 2, *command, "--use_cpu", "false", "--ddp_backend", "gloo")
     else:
         run(*command)

@@ -22,7 +22,13 @@ from icm_rl.models import resolve
 from icm_rl.reward.scorer import RewardScorer
 from icm_rl.settings import INPUT, require_given
 from icm_rl.shipped import shipped
-from icm_rl.trainer import TrainerProgress, end_training, last_complete_checkpoint, prepare
+from icm_rl.trainer import (
+    TrainerProgress,
+    end_training,
+    last_complete_checkpoint,
+    prepare,
+    save_whole_model,
+)
 
 _ROLES = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
 
@@ -173,7 +179,7 @@ def train_reward_model(
         metrics |= {"eval_pairs": len(held_out), "eval_loss": trainer.evaluate()["eval_loss"]}
         scorer = RewardScorer(trainer.model_wrapped, trainer.processing_class)
         metrics |= calibration(_differences(scorer, held_out))
-    trainer.save_model()
+    save_whole_model(trainer, folder)
     if trainer.is_world_process_zero():
         write_jsonl(folder / "history.jsonl", trainer.state.log_history)
         write_model_card(

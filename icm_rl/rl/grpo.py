@@ -15,7 +15,13 @@ from icm_rl.rl.environment import Environment
 from icm_rl.rl.prompts import Prompt
 from icm_rl.rl.rewards import Reward
 from icm_rl.rl.vllm import keep_base_weights, vllm_errors
-from icm_rl.trainer import TrainerProgress, end_training, last_complete_checkpoint, prepare
+from icm_rl.trainer import (
+    TrainerProgress,
+    end_training,
+    last_complete_checkpoint,
+    prepare,
+    save_whole_model,
+)
 
 _NAMES = {
     "reward": "objective/scores",
@@ -116,7 +122,7 @@ def train_grpo(
         if training.use_vllm:
             keep_base_weights(trainer.vllm_generation)
         result = trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
-    trainer.save_model(str(folder / "policy"))
+    save_whole_model(trainer, folder / "policy")
     metrics = {"seconds": round(result.metrics["train_runtime"], 2), **history.last}
     if trainer.is_world_process_zero():
         write_policy_card(folder, "GRPO", model.model_name_or_path, metrics)
