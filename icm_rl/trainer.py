@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import ModelConfig
 
 from icm_rl.files import complete_checkpoints
@@ -94,6 +95,17 @@ def end_training(accelerator: Accelerator, *models: Any) -> None:
     if accelerator.num_processes > 1:
         _KEPT.extend(models)
     accelerator.end_training()
+
+
+def let_go(trainer: Trainer) -> None:
+    """Frees what was trained, before this process trains or loads something else.
+
+    Models that are loaded from here on are whole, where DeepSpeed's ZeRO-3 has sharded this one.
+    """
+    unset_hf_deepspeed_config()
+    if trainer.accelerator.num_processes > 1 and not torch.accelerator.is_available():
+        _KEPT.append(trainer)  # see end_training
+    trainer.accelerator.free_memory()
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from multiprocessing.queues import SimpleQueue
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils.other import get_free_port
 from torch.multiprocessing import ProcessExitedException, get_context, start_processes
 
@@ -29,6 +28,7 @@ from icm_rl.files import open_stage
 from icm_rl.icm.config import IcmConfig, parse_icm
 from icm_rl.icm.labeling import label_dataset, prepared
 from icm_rl.icm.methods import Method
+from icm_rl.models import process_state
 from icm_rl.report.printed import metrics_table
 from icm_rl.runner import already_complete, quiet_libraries, run
 from icm_rl.settings import identity, inputs
@@ -72,22 +72,21 @@ def _process(
 
 def label(config: IcmConfig, method: Method) -> None:
     """Labels the data set; of several processes, each calls this."""
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    state = process_state()
     task = config.configured_task
     data = task.load(config.source, config.limit)
-    if data.left_out and accelerator.is_main_process:
+    if data.left_out and state.is_main_process:
         print(left_out_line(str(config.source), data.left_out.values()), file=sys.stderr)
     engine = load_engine(config.model, list(task.verbalizers.values()), config)
     job = prepared(data, engine, config, method)
     read = inputs(config, method) | {"data": str(config.source)}
-    with accelerator.main_process_first():
+    with state.main_process_first():
         stage = open_stage(config.output_dir, identity(config, method), read)
-    if already_complete(stage, accelerator.is_main_process):
+    if already_complete(stage, state.is_main_process):
         return
     metrics = label_dataset(data, job, config, method)
     if metrics is not None:
         print(metrics_table(metrics))
-    accelerator.end_training()
 
 
 if __name__ == "__main__":

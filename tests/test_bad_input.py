@@ -82,6 +82,17 @@ CASES = {
         ["--load_in_4bit", "--method", "folds"],
         "--method folds trains the model's weights, which are fixed when quantised",
     ),
+    "spread training": (
+        lines(PAIR),
+        ["--device_map", "auto", "--method", "folds"],
+        "--method folds trains the model, which accelerate launch shards, and not --device_map",
+    ),
+    "steps in parts": (
+        lines(PAIR),
+        ["--method", "folds", "--gradient_accumulation_steps", "3"],
+        "--train_batch_size 16 is not a multiple of the processes (1) times "
+        "--gradient_accumulation_steps (3); change one of them",
+    ),
     "not installed": (lines(PAIR), ["--load_in_4bit"], "pip install icm_rl[quantized]"),
     "not a number": (
         '{"prompt": "p", "response_a": "x", "response_b": "y", "label": NaN}\n',

@@ -97,6 +97,35 @@ def test_grpo_trains_in_two_processes(launch, stages, model, tmp_path):
     assert all(not torch.equal(before, after) for before, after in moved)
 
 
+def fold_flags(data, folder, rank):
+    """Of each fold and of all the examples make whole steps, so that none is learned twice."""
+    flags = ("--config", CONFIGS / "miniature" / "folds.yaml", "--limit", 16, "--folds", 2)
+    files = ("--data", data / "preferences_train.jsonl", "--output_dir", folder)
+    return ("recipes/icm.py", *flags, *files, "--lora_r", rank, "--baselines", "false")
+
+
+@pytest.fixture(scope="module")
+def folds_alone(data, tmp_path_factory):
+    """By the rank of LoRA's adapters, the labels that folds find in one process."""
+    folder, found = tmp_path_factory.mktemp("folds"), {}
+    for rank in (0, 4):
+        run(*fold_flags(data, folder / f"{rank}", rank))
+        found[rank] = rows(folder / f"{rank}" / "labels.jsonl")
+    return found
+
+
+@pytest.mark.parametrize(("launch", "rank"), [("zero3", 0), ("fsdp2", 4)])
+def test_folds_learned_in_shards_label_as_those_of_one_process(
+    launch, rank, folds_alone, data, tmp_path
+):
+    saving = ("--gradient_checkpointing", "true", "--gradient_accumulation_steps", 2)
+    launched(LAUNCHES[launch], 2, *fold_flags(data, tmp_path / "out", rank), *saving)
+    found = rows(tmp_path / "out" / "labels.jsonl")
+    for one, other in zip(found, folds_alone[rank], strict=True):
+        assert one["label"] == other["label"]
+        assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)
+
+
 @pytest.mark.parametrize("how", ["full", "LoRA", "zero3", "fsdp2"])
 def test_a_reward_model_read_back_scores_as_it_did_before_it_was_saved(
     how, gold_preferences, tmp_path

@@ -140,8 +140,8 @@ def test_icm_trained_on_the_pools_so_far_killed_and_continued(data, tmp_path):
 
 
 def folds(data, folder) -> tuple:
-    flags = ("--config", "recipes/configs/miniature/folds.yaml", "--limit", 12, "--rounds", 2)
-    flags = (*flags, "--data", data / "preferences_train.jsonl", "--folds", 3)
+    flags = ("--config", "recipes/configs/miniature/folds.yaml", "--limit", 16, "--rounds", 2)
+    flags = (*flags, "--data", data / "preferences_train.jsonl", "--folds", 2)
     return ("recipes/icm.py", *flags, "--num_train_epochs", 1, "--output_dir", folder)
 
 
@@ -154,8 +154,8 @@ def by_folds(tmp_path_factory, data):
 
 def test_icm_by_folds(by_folds, preferences):
     labels = {row["id"]: row["label"] for row in rows(by_folds / "labels.jsonl")}
-    assert list(labels) == [e.id for e in preferences.examples[:24]]
-    assert all(labels[f"{pair}:A>B"] != labels[f"{pair}:B>A"] for pair in range(12))
+    assert list(labels) == [e.id for e in preferences.examples[:32]]
+    assert all(labels[f"{pair}:A>B"] != labels[f"{pair}:B>A"] for pair in range(16))
     history = rows(by_folds / "history.jsonl")
     assert [record["iteration"] for record in history] == [0, 1, 2]
     metrics = json.loads((by_folds / "metrics.json").read_text())
@@ -163,25 +163,27 @@ def test_icm_by_folds(by_folds, preferences):
     assert metrics["label_accuracy"] == history[-1]["accuracy"]
     odds = [row["log_odds"] for row in rows(by_folds / "labels.jsonl")]
     assert metrics["utility"] == pytest.approx(50 * sum(odds) / len(odds))
-    assert len(rows(by_folds / "preferences.jsonl")) == 12
+    assert len(rows(by_folds / "preferences.jsonl")) == 16
 
 
 def test_icm_by_folds_killed_and_continued_gives_the_same_labels(by_folds, data, tmp_path):
-    work = tmp_path / "out" / "rounds"
-    kill_when(folds(data, tmp_path / "out"), (work / "round-1-fold-1.json").exists)
-    kill_when(folds(data, tmp_path / "out"), (work / "theta-1").exists)
-    run(*folds(data, tmp_path / "out"))
+    work, flags = tmp_path / "out" / "rounds", folds(data, tmp_path / "out")
+    kill_when(flags, (work / "round-1-fold-0.json").exists)
+    half = work / "theta-1.unfinished" / "checkpoint-1" / "trainer_state.json"
+    kill_when((*flags, "--save_steps", 1), half.exists)
+    run(*flags)
+    assert not (work / "theta-1.unfinished").exists()
     for name in ("labels.jsonl", "history.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (by_folds / name).read_bytes()
 
 
-def test_two_processes_share_out_the_folds_and_agree(by_folds, data, tmp_path):
+def test_two_processes_learn_the_folds_together_and_agree(by_folds, data, tmp_path):
     run(*folds(data, tmp_path / "out"), "--processes", 2)
     for one, other in zip(
         rows(tmp_path / "out" / "labels.jsonl"), rows(by_folds / "labels.jsonl"), strict=True
     ):
         assert one["label"] == other["label"]
-        assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-2)
+        assert one["log_odds"] == pytest.approx(other["log_odds"], abs=1e-3)
 
 
 OWN = """

@@ -73,6 +73,7 @@ class ExperimentConfig(FinetuneConfig):
     )
 
     def __post_init__(self) -> None:
+        self.examples_in_a_pass(processes=1)
         for name in ("tasks", "methods"):
             if not getattr(self, name):
                 raise InputError(f"{name} are missing: name them in the --config")

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -16,7 +17,7 @@ from icm_rl.engines.loading import EngineConfig, load_engine
 from icm_rl.experiment.config import Cell, ExperimentConfig
 from icm_rl.files import open_stage, read_json, write_json
 from icm_rl.icm.config import parse_icm
-from icm_rl.icm.finetune import finetuned
+from icm_rl.icm.finetune import fine_tune, fine_tuned
 from icm_rl.icm.labeling import label_dataset, prepared
 from icm_rl.icm.objective import Labels, LogProbs, all_log_odds
 from icm_rl.icm.pools import check_fit, drawn_groups, example_tokens
@@ -144,9 +145,11 @@ def _tested(
     }
     if config.fine_tune:
         texts = [(e.text, task.verbalizers[labels[e.id]]) for e in train.examples]
-        seed = f"experiment {cell.seed}"
-        tuned = engine.with_model(finetuned(engine.model, engine.tokenizer, texts, config, seed))
+        model, seed = cell.folder / "fine_tuned", f"experiment {cell.seed}"
+        fine_tune(engine.model, engine.tokenizer, texts, config, seed, model)
+        tuned = engine.with_model(fine_tuned(engine.model, model))
         found["fine_tuned"] = right(zero_shot_log_probs(test.examples, tuned))
+        shutil.rmtree(model)
     return found
 
 

@@ -219,3 +219,8 @@ def _check_needs(config: IcmConfig, method: Method) -> None:
             f"--method {method.name} trains the model's weights, which are fixed when quantised; "
             "drop --load_in_8bit or --load_in_4bit"
         )
+    if config.device_map and Need.TRAINING in method.needs:
+        raise InputError(
+            f"--method {method.name} trains the model, which accelerate launch shards, and not "
+            "--device_map; drop it"
+        )

@@ -12,6 +12,7 @@ from icm_rl.errors import InputError
 from icm_rl.files import write_json
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.export import push
+from icm_rl.icm.finetune import FinetuneConfig
 from icm_rl.icm.measuring import baseline_metrics, labeling_metrics
 from icm_rl.icm.methods import Job, Method, Need
 from icm_rl.icm.objective import Labels
@@ -39,6 +40,8 @@ def prepared(data: Dataset, engine: Engine, config: IcmConfig, method: Method) -
         job.gold = _complete(data.gold, data, method, "gold")
     if Need.HUMAN in method.needs:
         job.human = _complete(data.human, data, method, "human")
+    if Need.TRAINING in method.needs and isinstance(method, FinetuneConfig):
+        method.examples_in_a_pass(PartialState().num_processes)
     method.check(job)
     return job
 

@@ -65,6 +65,11 @@ class CountingEngine(LocalEngine):
         super().__init__(_smallest(config, tokenizer), tokenizer, continuations, cache_tokens)
         self.asked.clear()  # by itself, to know how it can attend
 
+    def save(self, folder: Path) -> None:
+        """Saves the stand-in, whose weights a training reads."""
+        self.model.save_pretrained(folder)
+        self.model.name_or_path = str(folder)
+
     def with_model(self, model: PreTrainedModel) -> "CountingEngine":
         """The same: what its model learned does not count."""
         other = CountingEngine(
@@ -194,6 +199,7 @@ def planned(
         engine.known = _consistent(part, task, seed)
         engine.asked.clear()
         engine.forget()
+        engine.save(Path(folder) / "model")
         labeling = method.label(Job(part, task, engine, seed, Path(folder) / "part"))
     parts = total / sum(tokens[e.id] for e in part)
     cost = _times(labeling.cost, parts)

@@ -7,7 +7,7 @@ import torch
 
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.icm.consistency import consistency_fix_maxprob
-from icm_rl.icm.finetune import FinetuneConfig, finetuned
+from icm_rl.icm.finetune import FinetuneConfig, fine_tune, fine_tuned
 from icm_rl.icm.methods.folds import split_into_folds
 from icm_rl.icm.objective import all_log_odds
 from icm_rl.tasks import TASKS, Example
@@ -65,13 +65,18 @@ def test_folds_keep_groups_whole(preferences):
     assert sum(map(len, homes)) == 25
 
 
+def finetuned(base, tokenizer, texts, config, folder):
+    fine_tune(base, tokenizer, texts, config, "0", folder)
+    return fine_tuned(base, folder)
+
+
 @pytest.mark.parametrize("lora_r", [0, 4])
-def test_a_model_learns_labels_and_leaves_the_first_one_alone(model, tokenizer, lora_r):
+def test_a_model_learns_labels_and_leaves_the_first_one_alone(model, tokenizer, lora_r, tmp_path):
     texts = [(f"The {name} is", " False") for name in ("zeb", "lake", "mill", "barn")]
     config = FinetuneConfig(3e-3, num_train_epochs=8, train_batch_size=2, lora_r=lora_r)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    learned = finetuned(model, tokenizer, texts, config, 0)
-    again = finetuned(model, tokenizer, texts, config, 0)
+    learned = finetuned(model, tokenizer, texts, config, tmp_path / "learned")
+    again = finetuned(model, tokenizer, texts, config, tmp_path / "again")
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
     requests = [Request((), text) for text, _ in texts]
     engine = LocalEngine(model, tokenizer, (" True", " False"))
@@ -82,7 +87,7 @@ def test_a_model_learns_labels_and_leaves_the_first_one_alone(model, tokenizer, 
 
 
 @pytest.mark.parametrize("lora_r", [0, 4])
-def test_a_model_of_half_the_precision_learns_as_much(model, tokenizer, lora_r):
+def test_a_model_of_half_the_precision_learns_as_much(model, tokenizer, lora_r, tmp_path):
     """At the paper's learning rate a step is smaller than the next bfloat16."""
     texts = [(f"The {name} is", " False") for name in ("zeb", "lake", "mill", "barn")]
     rate, epochs = (1e-3, 8) if lora_r else (2e-5, 40)
@@ -90,7 +95,7 @@ def test_a_model_of_half_the_precision_learns_as_much(model, tokenizer, lora_r):
     requests = [Request((), text) for text, _ in texts]
     moves = []
     for begun in (model, copy.deepcopy(model).bfloat16()):
-        learned = finetuned(begun, tokenizer, texts, config, 0)
+        learned = finetuned(begun, tokenizer, texts, config, tmp_path / str(begun.dtype))
         assert learned.dtype == begun.dtype
         engine = LocalEngine(begun, tokenizer, (" True", " False"))
         answers = [engine.with_model(m).label_log_probs(requests) for m in (begun, learned)]
@@ -100,10 +105,10 @@ def test_a_model_of_half_the_precision_learns_as_much(model, tokenizer, lora_r):
     assert moves[1] == pytest.approx(moves[0], rel=0.2)
 
 
-def test_the_loss_is_that_of_the_label_after_its_text(model, tokenizer):
+def test_the_loss_is_that_of_the_label_after_its_text(model, tokenizer, tmp_path):
     """One step of plain gradient descent by hand: AdamW's first step has the gradient's sign."""
     texts = [("The zeb is", " False"), ("The lake in the valley is", " True")]
-    learned = finetuned(model, tokenizer, texts, FinetuneConfig(1e-4, 1, 2), 0)
+    learned = finetuned(model, tokenizer, texts, FinetuneConfig(1e-4, 1, 2), tmp_path / "learned")
     loss = 0.0
     for text, label in texts:
         ids = [tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]

@@ -5,28 +5,26 @@ predicts those of one. So a data set may be larger than any context.
 """
 
 import random
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, ClassVar, Literal
 
 from accelerate import PartialState
 from annotated_types import Ge
-from transformers import PreTrainedModel
 
-from icm_rl.engines import LocalEngine
 from icm_rl.files import read_json, write_json
-from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
+from icm_rl.icm.finetune import FinetuneConfig
+from icm_rl.icm.methods.answers import answered, round_record
 from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, MadeConsistent, Need
 from icm_rl.icm.methods.beginning import beginning
-from icm_rl.icm.objective import Labels, all_log_odds, inconsistent_pairs, labels_log_odds
-from icm_rl.icm.prompting import chosen, zero_shot_log_probs
-from icm_rl.progress import Progress
+from icm_rl.icm.methods.learned import learned
+from icm_rl.icm.objective import Labels, inconsistent_pairs
+from icm_rl.icm.prompting import Shots, zero_shot_log_probs
 from icm_rl.tasks import Example, Label, group_members
-
-_LABELED_AT_ONCE = 512
-"""Examples between two steps of the progress bar."""
 
 
 @dataclass
@@ -65,8 +63,74 @@ class Folds(FinetuneConfig, ByLogOdds):
         return beginning(self.initial_labels, consistency=True, centered=self.centered)
 
     def label(self, job: Job) -> Labeling:
-        first = self._begins_by.label(replace(job, folder=job.folder / "initial"))
-        return _Rounds(self, job, first).run()
+        found = self._begins_by.label(replace(job, folder=job.folder / "initial"))
+        history = [self._record(job, 0, {}, found)]
+        work, begun = replace(job, folder=job.folder / "rounds"), None
+        for number in range(1, self.rounds + 1):
+            before, found = found, self._round(work, number, found, begun)
+            history.append(self._record(job, number, before.labels, found))
+            if number < self.rounds:
+                shots = [(e, found.labels[e.id]) for e in job.examples]
+                name, title = f"theta-{number}", f"round {number}/{self.rounds}, all folds"
+                _, spent = learned(work, shots, self, name, title, begun)
+                found = replace(found, cost=found.cost + spent)
+                begun = work.folder / name
+        return replace(found, history=history, utility=history[-1]["utility"])
+
+    def _round(self, work: Job, number: int, before: Labeling, begun: Path | None) -> Labeling:
+        """All examples labeled anew, each by a model that has learned the other folds' labels.
+
+        Args:
+            work: The data set, with the rounds' folder.
+            number: The round's, from 1.
+            before: The labels that are learned, and what they cost.
+            begun: The model that learns them; by default the base model.
+        """
+        rng = random.Random(f"folds {work.seed} {number}")
+        parts = split_into_folds(work.examples, self.folds, rng)
+        labels: dict[str, Label] = {}
+        odds: dict[str, float] = {}
+        cost = before.cost
+        for index, part in enumerate(parts):
+            name = f"round-{number}-fold-{index}"
+            title = f"round {number}/{self.rounds}, fold {index + 1}/{self.folds}"
+            file = work.folder / f"{name}.json"
+            if not file.exists():
+                shown = [e for other in parts[:index] + parts[index + 1 :] for e in other]
+                shots = [(e, before.labels[e.id]) for e in shown]
+                found = self._predicted(replace(work, examples=part), shots, name, title, begun)
+                PartialState().wait_for_everyone()  # all have read what is removed
+                if PartialState().is_main_process:
+                    write_json(file, found)
+                    shutil.rmtree(work.folder / name)
+                PartialState().wait_for_everyone()
+            saved = read_json(file)
+            labels |= saved["labels"]
+            odds |= saved["log_odds"]
+            cost += Cost(**saved["cost"])
+        return Labeling(labels, odds, cost)
+
+    def _predicted(
+        self, part: Job, shots: Shots, name: str, title: str, begun: Path | None
+    ) -> dict[str, Any]:
+        """The labels of a fold by a model that has learned the shots, and what both cost."""
+        engine, spent = learned(part, shots, self, name, title, begun)
+        own = replace(part, engine=engine, folder=part.folder / name)
+        ask = partial(zero_shot_log_probs, engine=engine)
+        found = answered(own, f"{title}, labels", ask, True, self.centered)
+        cost = (found.cost + spent).to_json()
+        return {"labels": found.labels, "log_odds": found.log_odds, "cost": cost}
+
+    def _record(self, job: Job, number: int, before: Labels, found: Labeling) -> dict[str, Any]:
+        """One line of the history; ``changes`` are the labels that the round changed."""
+        groups = group_members(job.examples)
+        contradictions = len(list(inconsistent_pairs(groups, job.task, found.labels)))
+        predictability = mean(found.log_odds.values())
+        return round_record(number, before, found.labels) | {
+            "utility": self.alpha * predictability - contradictions,
+            "mutual_predictability": predictability,
+            "inconsistencies": contradictions,
+        }
 
 
 def split_into_folds(
@@ -79,149 +143,3 @@ def split_into_folds(
     for members in sorted(groups, key=len, reverse=True):
         min(parts, key=len).extend(members)
     return parts
-
-
-def _fold_name(number: int, index: int) -> str:
-    return f"round-{number}-fold-{index}"
-
-
-class _Rounds:
-    """Algorithm 3 on a data set, continued where an earlier run was stopped.
-
-    Several processes share out the folds of a round.
-    """
-
-    def __init__(self, method: Folds, job: Job, first: Labeling):
-        assert isinstance(job.engine, LocalEngine)
-        self.method, self.job, self.engine, self.first = method, job, job.engine, first
-        self.examples, self.task, self.work = job.examples, job.task, job.folder / "rounds"
-        self.processes, self._groups = PartialState(), group_members(job.examples)
-        rank, count = self.processes.process_index, self.processes.num_processes
-        self._folds = {
-            number: split_into_folds(
-                job.examples, method.folds, random.Random(f"folds {job.seed} {number}")
-            )
-            for number in range(1, method.rounds + 1)
-        }
-        self._own = range(rank, method.folds, count)
-        self._progress = self._started_progress()
-
-    def run(self) -> Labeling:
-        """All rounds, begun from the first labels.
-
-        Returns:
-            The last round's labels, their log-odds by the models that had not seen them, and the
-            history with one record a round.
-        """
-        theta, labels, odds = self.engine.model, self.first.labels, self.first.log_odds
-        history = [self._record(0, {}, labels, odds)]
-        for number, folds in self._folds.items():
-            for index in self._own:
-                name = _fold_name(number, index)
-                if not self._file(name).exists():
-                    before = Cost.so_far(self.engine)
-                    shown = [e for fold in folds[:index] + folds[index + 1 :] for e in fold]
-                    predictor = self._trained(theta, shown, labels, name)
-                    trained = self.job.trained(shown, self.method.num_train_epochs)
-                    self._label(name, folds[index], predictor, before, trained)
-            earlier, (labels, odds) = labels, self._merged(number)
-            history.append(self._record(number, earlier, labels, odds))
-            if number < self.method.rounds:
-                theta = self._next_theta(theta, labels, f"theta-{number}")
-        self._progress.close()
-        costs = (Cost(**read_json(file)["cost"]) for file in self.work.glob("*.json"))
-        cost = sum(costs, self.first.cost)
-        return Labeling(labels, odds, cost, history, history[-1]["utility"])
-
-    def _started_progress(self) -> Progress:
-        """Counts the examples that this process learns and labels, those of earlier runs too."""
-        count, epochs = len(self.examples), self.method.num_train_epochs
-        work = {}
-        for number, folds in self._folds.items():
-            for index in self._own:
-                learned = epochs * (count - len(folds[index]))
-                work[_fold_name(number, index)] = learned + len(folds[index])
-        if self.processes.is_main_process:
-            thetas = range(1, self.method.rounds)
-            work |= {f"theta-{number}": epochs * count for number in thetas}
-        done = sum(examples for name, examples in work.items() if self._file(name).exists())
-        shown = self.processes.is_main_process
-        return Progress("ICM", sum(work.values()), done, "example", shown)
-
-    def _file(self, name: str) -> Path:
-        return self.work / f"{name}.json"
-
-    def _label(
-        self,
-        name: str,
-        examples: Sequence[Example],
-        model: PreTrainedModel,
-        before: Cost,
-        trained: Cost,
-    ) -> None:
-        """Saves the model's labels of some examples, made consistent, and what they cost.
-
-        Args:
-            name: The file's name.
-            examples: A fold.
-            model: What predicts its labels.
-            before: When the fold was begun, with the base model's counts.
-            trained: What the model's training read.
-        """
-        engine = self.engine.with_model(model)
-        log_probs: dict[str, Sequence[float]] = {}
-        for first in range(0, len(examples), _LABELED_AT_ONCE):
-            some = examples[first : first + _LABELED_AT_ONCE]
-            log_probs |= zero_shot_log_probs(some, engine)
-            self._progress.advance(len(some))
-        all_odds = all_log_odds(log_probs, self.method.centered)
-        labels = chosen(examples, all_odds, self.task, consistency=True)
-        odds = labels_log_odds(self.task, labels, all_odds)
-        start = Cost(seconds=before.seconds)  # the engine of this model began to count at zero
-        cost = Cost.so_far(engine) - start + trained
-        saved = {"labels": labels, "log_odds": odds, "cost": cost.to_json()}
-        write_json(self._file(name), saved)
-
-    def _trained(
-        self, model: PreTrainedModel, shown: Sequence[Example], labels: Labels, name: str
-    ) -> PreTrainedModel:
-        texts = [(example.text, self.task.verbalizers[labels[example.id]]) for example in shown]
-        seed = f"{self.job.seed} {name}"
-        return finetuned(model, self.engine.tokenizer, texts, self.method, seed, self._progress)
-
-    def _next_theta(self, theta: PreTrainedModel, labels: Labels, name: str) -> PreTrainedModel:
-        """The model that has learned a round's labels, with which the next round begins."""
-
-        def train() -> PreTrainedModel:
-            before = Cost.so_far(self.engine)
-            trained = self._trained(theta, self.examples, labels, name)
-            cost = self.job.trained(self.examples, self.method.num_train_epochs)
-            cost += Cost.so_far(self.engine) - before
-            write_json(self._file(name), {"cost": cost.to_json()})
-            return trained
-
-        return trained_once(self.work / name, train, theta)
-
-    def _merged(self, number: int) -> tuple[dict[str, Label], dict[str, float]]:
-        """A round's labels and their log-odds, once all processes have saved their parts."""
-        self.processes.wait_for_everyone()
-        names = [_fold_name(number, index) for index in range(self.method.folds)]
-        parts = [read_json(self._file(name)) for name in names]
-        labels = {id: label for part in parts for id, label in part["labels"].items()}
-        odds = {id: value for part in parts for id, value in part["log_odds"].items()}
-        return labels, odds
-
-    def _record(
-        self, number: int, before: Labels, labels: Labels, odds: Mapping[str, float]
-    ) -> dict[str, Any]:
-        """One line of the history; ``changes`` are the labels that the round changed."""
-        contradictions = len(list(inconsistent_pairs(self._groups, self.task, labels)))
-        return {
-            "pool": 0,
-            "iteration": number,
-            "utility": self.method.alpha * mean(odds.values()) - contradictions,
-            "mutual_predictability": mean(odds.values()),
-            "inconsistencies": contradictions,
-            "labeled": len(labels),
-            "changes": {id: label for id, label in labels.items() if before.get(id) != label},
-        }

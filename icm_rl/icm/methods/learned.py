@@ -1,16 +1,24 @@
-"""A base model that has learned some examples' labels, kept for a run that was killed."""
+"""A base model that has learned some examples' labels."""
 
-from transformers import PreTrainedModel
+from pathlib import Path
+
+from accelerate import PartialState
 
 from icm_rl.engines import LocalEngine
-from icm_rl.files import read_json, write_json
-from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
+from icm_rl.icm.finetune import FinetuneConfig, fine_tune, fine_tuned
 from icm_rl.icm.methods.base import Cost, Job
 from icm_rl.icm.prompting import Shots
 from icm_rl.progress import Progress
 
 
-def learned(job: Job, shots: Shots, config: FinetuneConfig, name: str) -> tuple[LocalEngine, Cost]:
+def learned(
+    job: Job,
+    shots: Shots,
+    config: FinetuneConfig,
+    name: str,
+    title: str = "learn",
+    begun: Path | None = None,
+) -> tuple[LocalEngine, Cost]:
     """The job's engine with its model after it learned the shots, and what that took.
 
     Args:
@@ -18,22 +26,19 @@ def learned(job: Job, shots: Shots, config: FinetuneConfig, name: str) -> tuple[
         shots: Examples with the labels that are learned.
         config: How they are learned.
         name: The model's folder in the job's; with the seed it decides all chance.
+        title: What is shown while one waits.
+        begun: The folder of a model that has learned already, to begin with.
     """
-    engine = job.engine
+    engine, folder = job.engine, job.folder / name
     assert isinstance(engine, LocalEngine)
-    folder = job.folder / name
-    spent = folder.with_suffix(".json")
-
-    def train() -> PreTrainedModel:
-        texts = [(e.text, job.task.verbalizers[label]) for e, label in shots]
-        progress = Progress("learn", config.num_train_epochs * len(texts), unit="example")
-        seed = f"{name} {job.seed}"
-        with job.metered() as cost:
-            model = finetuned(engine.model, engine.tokenizer, texts, config, seed, progress)
-        progress.close()
-        read = job.trained([e for e, _ in shots], config.num_train_epochs)
-        write_json(spent, (cost[0] + read).to_json())
-        return model
-
-    model = trained_once(folder, train, engine.model)
-    return engine.with_model(model), Cost(**read_json(spent))
+    texts = [(e.text, job.task.verbalizers[label]) for e, label in shots]
+    count = config.num_train_epochs * len(texts)
+    done, shown = (count if folder.exists() else 0), PartialState().is_main_process
+    progress = Progress(title, count, done, "example", shown)
+    seed = f"{name} {job.seed}"
+    seconds = fine_tune(
+        engine.model, engine.tokenizer, texts, config, seed, folder, begun, progress
+    )
+    progress.close()
+    spent = job.trained([e for e, _ in shots], config.num_train_epochs) + Cost(seconds)
+    return engine.with_model(fine_tuned(engine.model, folder)), spent

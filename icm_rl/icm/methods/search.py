@@ -12,15 +12,15 @@ from typing import Annotated, Any, ClassVar
 
 from accelerate import PartialState
 from annotated_types import Ge
-from transformers import PreTrainedModel
 
 from icm_rl.engines import Engine, LocalEngine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
-from icm_rl.icm.finetune import FinetuneConfig, finetuned, trained_once
+from icm_rl.icm.finetune import FinetuneConfig
 from icm_rl.icm.hyperparameters import SearchConfig, total_iterations
 from icm_rl.icm.methods.base import ByLogOdds, Cost, Job, Labeling, Method, Need
 from icm_rl.icm.methods.beginning import BEGINNINGS, beginning
+from icm_rl.icm.methods.learned import learned
 from icm_rl.icm.objective import ContextOrder, Labels, Objective, Scorer
 from icm_rl.icm.search import SearchState, search
 from icm_rl.progress import Progress
@@ -106,7 +106,8 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
         pools, first = job.pools(self.pool_size), None
         if self._begins_by is not None:
             first = self._begins_by.label(replace(job, folder=job.folder / "initial"))
-        finished = _Searches(self, job, pools, first.labels if first else None).run()
+        searches = _Searches(self, job, pools, first.labels if first else None)
+        finished = searches.run()
         _warn(finished, self.alpha)
         labels = {id: label for result in finished for id, label in result["labels"].items()}
         log_odds = {id: value for result in finished for id, value in result["log_odds"].items()}
@@ -115,13 +116,9 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
             for number, result in enumerate(finished)
             for record in result["history"]
         ]
-        cost = sum((Cost(**result["cost"]) for result in finished), Cost())
+        cost = sum((Cost(**result["cost"]) for result in finished), searches.learned)
         if first is not None:
             cost += first.cost
-        if self.iterative:
-            for number in range(1, len(pools)):
-                shown = [example for pool in pools[:number] for example in pool]
-                cost += job.trained(shown, self.num_train_epochs)
         spread = mean(result["spread"] for result in finished)
         figures = {
             "pools": len(pools),
@@ -153,6 +150,7 @@ class _Searches:
         self.own = jobs[self.processes.process_index :: self.processes.num_processes]
         iterations = {own: total_iterations(method, len(pools[own[0]])) for own in self.own}
         done = sum(iterations[own] for own in self.own if self._file(own).exists())
+        self.learned = Cost()
         shown = self.processes.is_main_process
         self.progress = Progress("ICM", sum(iterations.values()), done, shown=shown)
 
@@ -187,22 +185,14 @@ class _Searches:
 
     def _trained_engine(self, pool: int) -> LocalEngine:
         """An engine whose model learned the labels of the pools so far (the authors' code)."""
-        base = self.job.engine
-        assert isinstance(base, LocalEngine)
-        labels = {
-            id: label
-            for before in range(pool)
-            for id, label in self._best(before)["labels"].items()
-        }
-        words = self.job.task.verbalizers
-        texts = [(e.text, words[labels[e.id]]) for before in self.pools[:pool] for e in before]
-        name = f"theta-{pool}"
-
-        def train() -> PreTrainedModel:
-            seed = f"{self.job.seed} {name}"
-            return finetuned(base.model, base.tokenizer, texts, self.method, seed)
-
-        return base.with_model(trained_once(self.folder / name, train, base.model))
+        shots = []
+        for before in range(pool):
+            labels = self._best(before)["labels"]
+            shots += [(example, labels[example.id]) for example in self.pools[before]]
+        own = replace(self.job, folder=self.folder)
+        engine, cost = learned(own, shots, self.method, f"theta-{pool}")
+        self.learned += cost
+        return engine
 
     def _search(self, scorer: Scorer, search_job: _SearchJob, saved: Path) -> dict[str, Any]:
         """One search of one pool, from the beginning or from where a killed run saved it."""
