@@ -139,7 +139,13 @@ CASES = {
     "folds on a server": (
         lines(PAIR),
         ["--method", "folds", "--server", "http://localhost:1/v1"],
-        "--method folds needs training of the model, which a --server does not give",
+        "--method folds trains the model; of what was trained a --server loads LoRA adapters alone, "
+        "if it is vLLM; set --lora_r, or drop --server",
+    ),
+    "a probe on a server": (
+        lines(PAIR),
+        ["--method", "ccs", "--server", "http://localhost:1/v1"],
+        "--method ccs needs hidden states of the model, which a --server does not give",
     ),
     "no such model": (lines(PAIR), ["--model", "nowhere/to-be-found"], "nowhere/to-be-found"),
 }

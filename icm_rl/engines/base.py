@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
 from icm_rl.errors import InputError
 
@@ -47,6 +48,10 @@ class Engine(Protocol):
 
     def forget(self) -> None:
         """Drops what was kept of earlier requests, so that answers do not depend on them."""
+        ...
+
+    def with_weights(self, folder: Path) -> Self:
+        """The same engine, its model with the weights, or the LoRA adapters, that a folder has."""
         ...
 
     def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:

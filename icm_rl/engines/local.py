@@ -4,13 +4,16 @@ Requests are laid out as a tree of segments, so that whatever prefixes they shar
 and what the model keeps of segments stays for the calls to come, as much as the budget holds.
 """
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cache, partial
 from itertools import chain
+from pathlib import Path
 
 import torch
+from peft import PeftModel
 from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
@@ -84,6 +87,13 @@ class LocalEngine:
     def with_model(self, model: PreTrainedModel) -> "LocalEngine":
         """The same engine with another model of the same tokenizer."""
         return LocalEngine(model, self.tokenizer, self.continuations, self.cache_tokens)
+
+    def with_weights(self, folder: Path) -> "LocalEngine":
+        if not (folder / "adapter_config.json").exists():
+            model = type(self.model).from_pretrained(folder, dtype=self.model.dtype)
+            return self.with_model(model.to(self.model.device).eval())
+        adapted = PeftModel.from_pretrained(copy.deepcopy(self.model), folder)
+        return self.with_model(adapted.merge_and_unload().eval())
 
     def count_tokens(self, text: str) -> int:
         return len(self._encode(text))

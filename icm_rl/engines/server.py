@@ -10,8 +10,9 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Literal
 from urllib.request import urlopen
 
@@ -22,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from icm_rl.engines.base import Request, first_tokens
 from icm_rl.engines.prefixes import PrefixTree, Run, Segment, run_tokens
 from icm_rl.errors import InputError
+from icm_rl.files import fingerprint
 
 _METRICS_TIMEOUT = 10.0
 _MISSING_ALLOWED = 0.05
@@ -93,7 +95,7 @@ class ServerEngine:
         bos = tokenizer.bos_token
         # of a text the server's tokenizer makes the first token itself, if it makes one at all
         self._adds_bos = bos is not None and tokenizer("").input_ids[:1] == self._encode(bos)
-        self._block, room = 1, cache_tokens
+        self._continuations, self._block, room = continuations, 1, cache_tokens
         if served := served_cache(config.url):
             self._block, room = served.block, min(cache_tokens, served.tokens)
         if room < cache_tokens and PartialState().is_main_process:
@@ -103,7 +105,7 @@ class ServerEngine:
                 file=sys.stderr,
                 flush=True,
             )
-        self._tree = PrefixTree(self._encode, room, bos)
+        self._room, self._tree = room, PrefixTree(self._encode, room, bos)
         self._label_ids = first_tokens(self._encode, continuations)
         self._client = AsyncOpenAI(
             base_url=config.url,
@@ -122,6 +124,33 @@ class ServerEngine:
     def forget(self) -> None:
         """Plans as if the server kept nothing; what it does keep costs it nothing."""
         self._tree.clear()
+
+    def with_weights(self, folder: Path) -> "ServerEngine":
+        """The same server asked for its model with a folder's LoRA adapters, which vLLM loads.
+
+        Their name there is a hash of them: under one that other adapters had before, what the
+        server has kept of those could be served (vllm-project/vllm#30931, #42125).
+
+        Raises:
+            InputError: The server does not load them.
+        """
+        name = f"icm-{fingerprint(folder / 'adapter_model.safetensors', whole=True)[:16]}"
+        self._runner.run(self._load(name, folder.resolve()))
+        config = replace(self.config, model=name)
+        room, length = self._room, self.context_length
+        return ServerEngine(config, self.tokenizer, self._continuations, length, room)
+
+    async def _load(self, name: str, folder: Path) -> None:
+        named = {"lora_name": name, "lora_path": str(folder)}
+        try:
+            await self._client.post("/load_lora_adapter", body=named, cast_to=str)
+        except OpenAIError as error:
+            if "already been loaded" not in str(error):  # by another process
+                raise InputError(
+                    f"--server {self.config.url}: does not load adapters ({self._reason(error)}); "
+                    "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, where "
+                    f"it can read {folder}"
+                ) from None
 
     def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
         return self._runner.run(self._answer(requests))

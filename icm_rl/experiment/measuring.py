@@ -17,7 +17,7 @@ from icm_rl.engines.loading import EngineConfig, load_engine
 from icm_rl.experiment.config import Cell, ExperimentConfig
 from icm_rl.files import open_stage, read_json, write_json
 from icm_rl.icm.config import parse_icm
-from icm_rl.icm.finetune import fine_tune, fine_tuned
+from icm_rl.icm.finetune import BaseModel, fine_tune
 from icm_rl.icm.labeling import label_dataset, prepared
 from icm_rl.icm.objective import Labels, LogProbs, all_log_odds
 from icm_rl.icm.pools import check_fit, drawn_groups, example_tokens
@@ -146,8 +146,8 @@ def _tested(
     if config.fine_tune:
         texts = [(e.text, task.verbalizers[labels[e.id]]) for e in train.examples]
         model, seed = cell.folder / "fine_tuned", f"experiment {cell.seed}"
-        fine_tune(engine.model, engine.tokenizer, texts, config, seed, model)
-        tuned = engine.with_model(fine_tuned(engine.model, model))
+        fine_tune(BaseModel(cell.model, config.dtype), texts, config, seed, model)
+        tuned = engine.with_weights(model)
         found["fine_tuned"] = right(zero_shot_log_probs(test.examples, tuned))
         shutil.rmtree(model)
     return found

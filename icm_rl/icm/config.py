@@ -9,6 +9,7 @@ from annotated_types import Ge
 from icm_rl.data import Source
 from icm_rl.engines.loading import EngineConfig
 from icm_rl.errors import InputError
+from icm_rl.icm.finetune import FinetuneConfig
 from icm_rl.icm.methods import METHODS, Method, Need, load_method, settings_of
 from icm_rl.settings import EXECUTION, FUNCTION, INPUT, given, parse
 from icm_rl.tasks import RESPONSE_TASKS, TASKS, Task, configured
@@ -208,12 +209,18 @@ def _check_needs(config: IcmConfig, method: Method) -> None:
     Raises:
         InputError: It is on a server, or quantised.
     """
-    inside = sorted(method.needs & {Need.TRAINING, Need.HIDDEN_STATES})
-    if config.server and inside:
+    if config.server and Need.HIDDEN_STATES in method.needs:
         raise InputError(
-            f"--method {method.name} needs {' and '.join(inside)} of the model, which a --server "
-            "does not give; drop one of them"
+            f"--method {method.name} needs hidden states of the model, which a --server does not "
+            "give; drop one of them"
         )
+    if config.server and Need.TRAINING in method.needs:
+        adapted = isinstance(method, FinetuneConfig) and method.lora_r > 0
+        if config.server_kind != "vllm" or not adapted:
+            raise InputError(
+                f"--method {method.name} trains the model; of what was trained a --server loads "
+                "LoRA adapters alone, if it is vLLM; set --lora_r, or drop --server"
+            )
     if (config.load_in_8bit or config.load_in_4bit) and Need.TRAINING in method.needs:
         raise InputError(
             f"--method {method.name} trains the model's weights, which are fixed when quantised; "

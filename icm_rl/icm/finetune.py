@@ -16,7 +16,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -26,6 +25,7 @@ from transformers import (
 
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
+from icm_rl.models import load_causal_lm, load_config, load_tokenizer
 from icm_rl.progress import Progress
 from icm_rl.settings import EXECUTION
 from icm_rl.trainer import last_complete_checkpoint, let_go, save_whole_model
@@ -78,9 +78,35 @@ class FinetuneConfig:
         return self.train_batch_size // parts
 
 
+@dataclass(frozen=True)
+class BaseModel:
+    """The model that learns.
+
+    Attributes:
+        name: A directory, a Hub name, ``miniature`` or ``smollm2``.
+        dtype: The number type in which it is used; ``auto`` is its own.
+        trust_remote_code: Whether it may run its own code.
+    """
+
+    name: str
+    dtype: str = "auto"
+    trust_remote_code: bool = False
+
+    @property
+    def is_half(self) -> bool:
+        """Whether its number type has half of float32's bits."""
+        if self.dtype != "auto":
+            return self.dtype != "float32"
+        own = load_config(self.name, self.trust_remote_code).dtype
+        return own not in (None, torch.float32)
+
+    def read(self, dtype: str, folder: Path | None = None) -> PreTrainedModel:
+        """Its weights, or those of a folder that has learned."""
+        return load_causal_lm(str(folder or self.name), dtype, self.trust_remote_code)
+
+
 def fine_tune(
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    base: BaseModel,
     examples: Sequence[tuple[str, str]],
     config: FinetuneConfig,
     seed: str,
@@ -97,8 +123,7 @@ def fine_tune(
     that is there is not trained again; a training that was killed goes on from its last checkpoint.
 
     Args:
-        base: The model to begin with. It is not changed: its weights are read anew.
-        tokenizer: Its tokenizer.
+        base: The model to begin with.
         examples: Texts, each with its label's continuation.
         config: Hyperparameters.
         seed: Shuffles the examples and draws the adapters.
@@ -118,7 +143,7 @@ def fine_tune(
         trainer = _LabelTrainer(
             model=_learner(base, config, begun),
             args=arguments,
-            train_dataset=_encoded(tokenizer, examples),
+            train_dataset=_encoded(base, examples),
             data_collator=_flush_right,
             callbacks=[watch],
         )
@@ -135,26 +160,14 @@ def fine_tune(
     return float(read_json(folder / _SPENT)["seconds"])
 
 
-def fine_tuned(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """The model that ``fine_tune`` saved, of the base model's number type and on its device."""
-    if not (folder / "adapter_config.json").exists():
-        return _read(base, folder, base.dtype).to(base.device).eval()
-    model = PeftModel.from_pretrained(_read(base, base.name_or_path, base.dtype), folder)
-    return model.merge_and_unload().to(base.device).eval()
-
-
-def _read(base: PreTrainedModel, weights: str | Path, dtype: torch.dtype) -> PreTrainedModel:
-    return type(base).from_pretrained(str(weights), dtype=dtype, use_safetensors=True)
-
-
 def _learner(
-    base: PreTrainedModel, config: FinetuneConfig, begun: Path | None
+    base: BaseModel, config: FinetuneConfig, begun: Path | None
 ) -> PreTrainedModel | PeftModel:
     """What is trained; DeepSpeed's ZeRO-3 shards it as it is read."""
     if not config.lora_r:
         # of bfloat16 weights small steps would round to none
-        return _read(base, begun or base.name_or_path, torch.float32)
-    model = _read(base, base.name_or_path, base.dtype)
+        return base.read("float32", begun)
+    model = base.read(base.dtype)
     if begun:
         return PeftModel.from_pretrained(model, begun, is_trainable=True)
     lora = LoraConfig(
@@ -167,7 +180,7 @@ def _learner(
 
 
 def _arguments(
-    base: PreTrainedModel, config: FinetuneConfig, seed: int, folder: Path
+    base: BaseModel, config: FinetuneConfig, seed: int, folder: Path
 ) -> TrainingArguments:
     processes, on_cpu = PartialState().num_processes, not torch.accelerator.is_available()
     return TrainingArguments(
@@ -178,7 +191,7 @@ def _arguments(
         num_train_epochs=config.num_train_epochs,
         learning_rate=config.learning_rate,
         weight_decay=0.0,
-        bf16=base.dtype != torch.float32,
+        bf16=base.is_half,
         seed=seed,
         save_steps=config.save_steps,
         save_total_limit=1,
@@ -243,9 +256,8 @@ class _Watch(TrainerCallback):
         self.learned = done
 
 
-def _encoded(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[tuple[str, str]]
-) -> list[dict[str, Any]]:
+def _encoded(base: BaseModel, examples: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    tokenizer = load_tokenizer(base.name, base.trust_remote_code)
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     return [
         {

@@ -12,7 +12,7 @@ from icm_rl.errors import InputError
 from icm_rl.files import write_json
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.export import push
-from icm_rl.icm.finetune import FinetuneConfig
+from icm_rl.icm.finetune import BaseModel, FinetuneConfig
 from icm_rl.icm.measuring import baseline_metrics, labeling_metrics
 from icm_rl.icm.methods import Job, Method, Need
 from icm_rl.icm.objective import Labels
@@ -34,6 +34,7 @@ def prepared(data: Dataset, engine: Engine, config: IcmConfig, method: Method) -
         engine,
         config.seed,
         Path(config.output_dir),
+        BaseModel(config.model, config.dtype, config.trust_remote_code),
         accuracy=functools.partial(accuracy, gold=data.gold),
     )
     if Need.GOLD in method.needs:

@@ -23,13 +23,13 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from icm_rl.engines import Engine, LocalEngine, Request
 from icm_rl.errors import InputError
 from icm_rl.icm.consistency import consistency_fix_maxprob
+from icm_rl.icm.finetune import BaseModel
 from icm_rl.icm.methods import Cost, Job, Method
 from icm_rl.icm.methods.judge import Judge
 from icm_rl.icm.methods.search import Search
@@ -65,12 +65,7 @@ class CountingEngine(LocalEngine):
         super().__init__(_smallest(config, tokenizer), tokenizer, continuations, cache_tokens)
         self.asked.clear()  # by itself, to know how it can attend
 
-    def save(self, folder: Path) -> None:
-        """Saves the stand-in, whose weights a training reads."""
-        self.model.save_pretrained(folder)
-        self.model.name_or_path = str(folder)
-
-    def with_model(self, model: PreTrainedModel) -> "CountingEngine":
+    def with_weights(self, folder: Path) -> "CountingEngine":
         """The same: what its model learned does not count."""
         other = CountingEngine(
             self.model.config, self.tokenizer, self.continuations, self.cache_tokens
@@ -199,8 +194,10 @@ def planned(
         engine.known = _consistent(part, task, seed)
         engine.asked.clear()
         engine.forget()
-        engine.save(Path(folder) / "model")
-        labeling = method.label(Job(part, task, engine, seed, Path(folder) / "part"))
+        base = BaseModel(str(Path(folder) / "model"))
+        engine.model.save_pretrained(base.name)
+        engine.tokenizer.save_pretrained(base.name)
+        labeling = method.label(Job(part, task, engine, seed, Path(folder) / "part", base))
     parts = total / sum(tokens[e.id] for e in part)
     cost = _times(labeling.cost, parts)
     if isinstance(method, Search) and method.iterative:

@@ -49,14 +49,16 @@ class Server:
         flags = ("-m", "vllm.entrypoints.openai.api_server", "--model", resolve("miniature"))
         flags += ("--served-model-name", "miniature", "--port", str(self.port))
         flags += ("--dtype", "float32", "--enforce-eager", "--enable-prefix-caching")
-        flags += ("--block-size", "32")
+        flags += ("--block-size", "32", "--enable-lora", "--max-lora-rank", "8")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [PYTHON, *flags],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"},
+                env=os.environ
+                | {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+                | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
             )
         for _ in range(600):
             assert self.process.poll() is None, self.log.read_text()[-3000:]
@@ -164,6 +166,23 @@ def test_a_search_and_its_server_killed_lose_nothing(server, data, tmp_path, mon
     assert written_labels(out) == written_labels(tmp_path / "local")
     files = [file for file in out.rglob("*") if file.is_file()]
     assert files and all(b"sk-secret" not in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("iterative", [False, True])
+def test_what_has_learned_by_adapters_labels_on_the_server_as_here(
+    server, data, tmp_path, iterative
+):
+    flags = ("--task", "preferences", "--data", data / "preferences_train.jsonl", "--limit", 16)
+    flags += ("--baselines", "false", "--dtype", "float32", "--lora_r", 4, "--learning_rate", 3e-3)
+    folds = ("--method", "folds", "--folds", 2, "--initial_labels", "random_few_shot")
+    flags += ("--iterative", "--pool_size", 16) if iterative else folds
+    run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
+    served = ("--server", server.url, "--processes", 2, "--output_dir", tmp_path / "remote")
+    run("recipes/icm.py", *flags, *served)
+    local, remote = (rows(tmp_path / name / "labels.jsonl") for name in ("local", "remote"))
+    for one, other in zip(local, remote, strict=True):
+        assert one["label"] == other["label"]
+        assert one["log_odds"] == pytest.approx(other["log_odds"], abs=2e-2)
 
 
 def test_a_judge_on_the_server_gives_the_local_log_odds(server, few, tmp_path):

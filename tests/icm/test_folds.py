@@ -7,9 +7,10 @@ import torch
 
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.icm.consistency import consistency_fix_maxprob
-from icm_rl.icm.finetune import FinetuneConfig, fine_tune, fine_tuned
+from icm_rl.icm.finetune import BaseModel, FinetuneConfig, fine_tune
 from icm_rl.icm.methods.folds import split_into_folds
 from icm_rl.icm.objective import all_log_odds
+from icm_rl.models import load_causal_lm
 from icm_rl.tasks import TASKS, Example
 from icm_rl.tasks.relations import asymmetric
 
@@ -65,50 +66,65 @@ def test_folds_keep_groups_whole(preferences):
     assert sum(map(len, homes)) == 25
 
 
-def finetuned(base, tokenizer, texts, config, folder):
-    fine_tune(base, tokenizer, texts, config, "0", folder)
-    return fine_tuned(base, folder)
+BASE = BaseModel("miniature", "float32")
+TEXTS = [(f"The {name} is", " False") for name in ("zeb", "lake", "mill", "barn")]
+
+
+def odds(engine) -> list[float]:
+    """The log-odds of True, for each text, by an engine's model."""
+    answers = engine.label_log_probs([Request((), text) for text, _ in TEXTS])
+    return [true - false for true, false in answers]
 
 
 @pytest.mark.parametrize("lora_r", [0, 4])
 def test_a_model_learns_labels_and_leaves_the_first_one_alone(model, tokenizer, lora_r, tmp_path):
-    texts = [(f"The {name} is", " False") for name in ("zeb", "lake", "mill", "barn")]
     config = FinetuneConfig(3e-3, num_train_epochs=8, train_batch_size=2, lora_r=lora_r)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    learned = finetuned(model, tokenizer, texts, config, tmp_path / "learned")
-    again = finetuned(model, tokenizer, texts, config, tmp_path / "again")
-    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
-    requests = [Request((), text) for text, _ in texts]
     engine = LocalEngine(model, tokenizer, (" True", " False"))
-    answers = [engine.with_model(m).label_log_probs(requests) for m in (model, learned, again)]
-    odds = [[true - false for true, false in of_model] for of_model in answers]
-    assert all(after < first - 1 for first, after in zip(*odds[:2], strict=True))
-    assert odds[1] == odds[2]
+    first = odds(engine)
+    found = []
+    for folder in (tmp_path / "learned", tmp_path / "again"):
+        fine_tune(BASE, TEXTS, config, "0", folder)
+        found.append(odds(engine.with_weights(folder)))
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    assert all(after < of_first - 1 for of_first, after in zip(first, found[0], strict=True))
+    assert found[0] == found[1]
+    assert odds(engine) == first
 
 
 @pytest.mark.parametrize("lora_r", [0, 4])
 def test_a_model_of_half_the_precision_learns_as_much(model, tokenizer, lora_r, tmp_path):
     """At the paper's learning rate a step is smaller than the next bfloat16."""
-    texts = [(f"The {name} is", " False") for name in ("zeb", "lake", "mill", "barn")]
     rate, epochs = (1e-3, 8) if lora_r else (2e-5, 40)
     config = FinetuneConfig(rate, epochs, train_batch_size=2, lora_r=lora_r)
-    requests = [Request((), text) for text, _ in texts]
     moves = []
-    for begun in (model, copy.deepcopy(model).bfloat16()):
-        learned = finetuned(begun, tokenizer, texts, config, tmp_path / str(begun.dtype))
-        assert learned.dtype == begun.dtype
-        engine = LocalEngine(begun, tokenizer, (" True", " False"))
-        answers = [engine.with_model(m).label_log_probs(requests) for m in (begun, learned)]
-        before, after = (sum(true - false for true, false in of_model) for of_model in answers)
-        moves.append(before - after)
+    for dtype in ("float32", "bfloat16"):
+        begun = copy.deepcopy(model).to(getattr(torch, dtype))
+        engine, folder = LocalEngine(begun, tokenizer, (" True", " False")), tmp_path / dtype
+        fine_tune(BaseModel("miniature", dtype), TEXTS, config, "0", folder)
+        learned = engine.with_weights(folder)
+        assert learned.model.dtype == begun.dtype
+        moves.append(sum(odds(engine)) - sum(odds(learned)))
     assert moves[0] > 0.4
     assert moves[1] == pytest.approx(moves[0], rel=0.2)
+
+
+@pytest.mark.parametrize("lora_r", [0, 4])
+def test_a_training_may_begin_with_what_another_has_learned(engine, lora_r, tmp_path):
+    """Where nothing more is learned, the model is the one that it begins with."""
+    moved, still = (FinetuneConfig(rate, 2, 4, lora_r=lora_r) for rate in (1e-3, 1e-12))
+    fine_tune(BASE, TEXTS, moved, "0", tmp_path / "first")
+    fine_tune(BASE, TEXTS, still, "1", tmp_path / "next", begun=tmp_path / "first")
+    first, following = (odds(engine.with_weights(tmp_path / name)) for name in ("first", "next"))
+    assert following == pytest.approx(first, abs=1e-5)
+    assert first != pytest.approx(odds(engine), abs=1e-2)
 
 
 def test_the_loss_is_that_of_the_label_after_its_text(model, tokenizer, tmp_path):
     """One step of plain gradient descent by hand: AdamW's first step has the gradient's sign."""
     texts = [("The zeb is", " False"), ("The lake in the valley is", " True")]
-    learned = finetuned(model, tokenizer, texts, FinetuneConfig(1e-4, 1, 2), tmp_path / "learned")
+    fine_tune(BASE, texts, FinetuneConfig(1e-4, 1, 2), "0", tmp_path / "learned")
+    learned = load_causal_lm(str(tmp_path / "learned"), "float32")
     loss = 0.0
     for text, label in texts:
         ids = [tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]

@@ -8,6 +8,7 @@ import pytest
 
 from icm_rl.engines import LocalEngine, Request
 from icm_rl.icm.config import IcmConfig
+from icm_rl.icm.finetune import BaseModel
 from icm_rl.icm.labeling import prepared
 from icm_rl.icm.measuring import baseline_metrics
 from icm_rl.icm.methods import METHODS, Cost, Job, Labeling, Need, load_method
@@ -142,7 +143,8 @@ def test_folds_learn_the_labels_of_the_method_that_they_begin_with(job, tmp_path
     own = Job(job.examples[:16], TASK, job.engine, 3, tmp_path / "own")
     begun = METHODS[name](**({} if name == "zero_shot" else {"shots": 8})).label(own)
     method = Folds(folds=2, rounds=1, num_train_epochs=8, learning_rate=1e-3, initial_labels=name)
-    found = method.label(Job(own.examples, TASK, job.engine, 3, tmp_path / "folds"))
+    base = BaseModel("miniature", "float32")
+    found = method.label(Job(own.examples, TASK, job.engine, 3, tmp_path / "folds", base))
     first, last = found.history
     assert first["changes"] == begun.labels
     assert first["mutual_predictability"] == pytest.approx(fmean(begun.log_odds.values()))

@@ -8,6 +8,7 @@ from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM, MambaConfig
 
 from icm_rl.engines import LocalEngine
 from icm_rl.errors import InputError
+from icm_rl.icm.finetune import BaseModel
 from icm_rl.icm.methods import Cost, Job
 from icm_rl.icm.methods.folds import Folds
 from icm_rl.icm.methods.judge import Judge
@@ -42,7 +43,8 @@ def test_what_does_not_depend_on_answers_is_planned_to_the_token(
     examples = preferences.examples[:24]
     plan = planned(examples, TASK, method, counting, 3)
     own = LocalEngine(engine.model, engine.tokenizer, WORDS, 200_000)
-    cost = method.label(Job(examples, TASK, own, 3, tmp_path)).cost
+    base = BaseModel("miniature", "float32")
+    cost = method.label(Job(examples, TASK, own, 3, tmp_path, base)).cost
     assert plan.exact and plan.parts == 1
     for name in ("prompt_tokens", "computed_tokens", "trained_tokens"):
         assert getattr(plan.cost, name) == getattr(cost, name)

@@ -8,6 +8,7 @@ import pytest
 
 from icm_rl.errors import InputError
 from icm_rl.files import write_jsonl
+from icm_rl.icm.finetune import BaseModel
 from icm_rl.icm.methods import Job
 from icm_rl.icm.methods.easy_to_hard import EasyToHard, made_up
 from icm_rl.icm.methods.self_training import SelfTraining, surest
@@ -19,7 +20,8 @@ TASK = TASKS["preferences"]
 
 @pytest.fixture
 def job(preferences, engine, tmp_path) -> Job:
-    return Job(preferences.examples[:24], TASK, engine, 3, tmp_path)
+    base = BaseModel("miniature", "float32")
+    return Job(preferences.examples[:24], TASK, engine, 3, tmp_path, base)
 
 
 def is_right(text: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from icm_rl.engines import Engine
 from icm_rl.errors import InputError
+from icm_rl.icm.finetune import BaseModel
 from icm_rl.icm.objective import Labels, Scorer
 from icm_rl.icm.pools import split_into_pools
 from icm_rl.tasks import Example, Task
@@ -100,6 +101,7 @@ class Job:
         engine: Answers "log P(label | context)".
         seed: Decides all chance.
         folder: Where a method may keep what it has done, to continue when it was killed.
+        base: The model that learns, where the method trains one.
         gold: Gold labels; empty unless the method says that it needs them.
         human: Human labels; likewise.
         accuracy: The share of some labels that are the gold ones, to be shown while one waits;
@@ -111,6 +113,7 @@ class Job:
     engine: Engine
     seed: int
     folder: Path
+    base: BaseModel | None = None
     gold: Labels = field(default_factory=dict)
     human: Labels = field(default_factory=dict)
     accuracy: Callable[[Labels], float | None] = lambda labels: None

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from icm_rl.engines import LocalEngine
-from icm_rl.icm.finetune import FinetuneConfig, fine_tune, fine_tuned
+from icm_rl.engines import Engine
+from icm_rl.icm.finetune import FinetuneConfig, fine_tune
 from icm_rl.icm.methods.base import Cost, Job
 from icm_rl.icm.prompting import Shots
 from icm_rl.progress import Progress
@@ -18,7 +18,7 @@ def learned(
     name: str,
     title: str = "learn",
     begun: Path | None = None,
-) -> tuple[LocalEngine, Cost]:
+) -> tuple[Engine, Cost]:
     """The job's engine with its model after it learned the shots, and what that took.
 
     Args:
@@ -29,16 +29,14 @@ def learned(
         title: What is shown while one waits.
         begun: The folder of a model that has learned already, to begin with.
     """
-    engine, folder = job.engine, job.folder / name
-    assert isinstance(engine, LocalEngine)
+    folder = job.folder / name
+    assert job.base is not None
     texts = [(e.text, job.task.verbalizers[label]) for e, label in shots]
     count = config.num_train_epochs * len(texts)
     done, shown = (count if folder.exists() else 0), PartialState().is_main_process
     progress = Progress(title, count, done, "example", shown)
     seed = f"{name} {job.seed}"
-    seconds = fine_tune(
-        engine.model, engine.tokenizer, texts, config, seed, folder, begun, progress
-    )
+    seconds = fine_tune(job.base, texts, config, seed, folder, begun, progress)
     progress.close()
     spent = job.trained([e for e, _ in shots], config.num_train_epochs) + Cost(seconds)
-    return engine.with_model(fine_tuned(engine.model, folder)), spent
+    return job.engine.with_weights(folder), spent

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 from accelerate import PartialState
 from annotated_types import Ge
 
-from icm_rl.engines import Engine, LocalEngine
+from icm_rl.engines import Engine
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_json
 from icm_rl.icm.finetune import FinetuneConfig
@@ -183,7 +183,7 @@ class _Searches:
         cost = sum((Cost(**result["cost"]) for result in results), Cost())
         return best | {"cost": cost.to_json(), "spread": spread}
 
-    def _trained_engine(self, pool: int) -> LocalEngine:
+    def _trained_engine(self, pool: int) -> Engine:
         """An engine whose model learned the labels of the pools so far (the authors' code)."""
         shots = []
         for before in range(pool):
