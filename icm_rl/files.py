@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import pyarrow
 from pyarrow import parquet
+from safetensors import SafetensorError, safe_open
 
 from icm_rl.errors import InputError
 
@@ -64,16 +66,58 @@ def append_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_appended(path: str | Path) -> list[dict[str, Any]]:
-    """What ``append_jsonl`` added, without a last line that a kill broke."""
-    *lines, _ = Path(path).read_text(encoding="utf-8").split("\n")
-    return list(map(json.loads, lines))
+    """What ``append_jsonl`` added, without a last line that a kill broke.
+
+    Raises:
+        InputError: Another line is damaged.
+    """
+    rows = []
+    for number, line in enumerate(Path(path).read_bytes().split(b"\n")[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: damaged; remove the line, and the run goes on without it"
+            ) from None
+    return rows
 
 
-def drop_after(path: str | Path, update: int) -> None:
-    """Drops the rows of a later ``update``, and a broken last line, of what was appended."""
+def drop_after(path: str | Path, update: int) -> list[dict[str, Any]]:
+    """Drops the rows of a later ``update``, and a broken last line, of what was appended.
+
+    Returns:
+        The rows that are left.
+    """
     path = Path(path)
-    if path.exists():
-        write_jsonl(path, [row for row in read_appended(path) if row["update"] <= update])
+    if not path.exists():
+        return []
+    rows = [row for row in read_appended(path) if row["update"] <= update]
+    write_jsonl(path, rows)
+    return rows
+
+
+_OF_TORCH = (".bin", ".pkl", ".pt", ".pth")
+
+
+def check_whole(folder: Path) -> None:
+    """Looks whether the files of a checkpoint or a model are whole.
+
+    Raises:
+        InputError: One was cut.
+    """
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            if file.suffix == ".safetensors":
+                with safe_open(file, "pt"):
+                    pass
+            elif file.suffix == ".json":
+                json.loads(file.read_bytes())
+            elif file.suffix in _OF_TORCH and not is_zipfile(file):
+                raise ValueError
+        except (SafetensorError, ValueError):
+            raise InputError(
+                f"{file}: damaged; remove the folder {folder}, and what it held is made again"
+            ) from None
 
 
 def complete_checkpoints(folder: Path, last_file: str) -> list[Path]:
@@ -94,6 +138,8 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: no such file; check the path") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, byte {error.start}: not UTF-8; the file is damaged") from None
 
 
 def fingerprint(path: str | Path, whole: bool = False) -> str:

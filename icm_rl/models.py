@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -126,7 +127,7 @@ def load_causal_lm(
             use_safetensors=True,
             **kwargs,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"{name}: no model could be loaded ({first_line(error)})") from None
     return model.eval()
 

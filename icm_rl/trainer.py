@@ -10,7 +10,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import ModelConfig
 
-from icm_rl.files import complete_checkpoints
+from icm_rl.files import check_whole, complete_checkpoints
 from icm_rl.progress import Progress
 from icm_rl.settings import parse
 
@@ -109,6 +109,13 @@ def let_go(trainer: Trainer) -> None:
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that holds ``trainer_state.json``, the last file of one."""
+    """The newest checkpoint that holds ``trainer_state.json``, the last file of one.
+
+    Raises:
+        InputError: It was damaged.
+    """
     found = complete_checkpoints(folder, "trainer_state.json")
-    return str(found[-1]) if found else None
+    if not found:
+        return None
+    check_whole(found[-1])
+    return str(found[-1])

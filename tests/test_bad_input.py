@@ -139,8 +139,8 @@ CASES = {
     "folds on a server": (
         lines(PAIR),
         ["--method", "folds", "--server", "http://localhost:1/v1"],
-        "--method folds trains the model; of what was trained a --server loads LoRA adapters alone, "
-        "if it is vLLM; set --lora_r, or drop --server",
+        "--method folds trains the model; of what was trained a --server loads LoRA adapters "
+        "alone, if it is vLLM; set --lora_r, or drop --server",
     ),
     "a probe on a server": (
         lines(PAIR),

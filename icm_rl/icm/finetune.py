@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from icm_rl.errors import InputError
-from icm_rl.files import read_json, write_json
+from icm_rl.files import check_whole, read_json, write_json
 from icm_rl.models import load_causal_lm, load_config, load_tokenizer
 from icm_rl.progress import Progress
 from icm_rl.settings import EXECUTION
@@ -133,6 +133,9 @@ def fine_tune(
 
     Returns:
         The seconds that it took, those of all processes together.
+
+    Raises:
+        InputError: What an earlier run has saved is damaged.
     """
     if not folder.exists():
         unfinished = folder.with_suffix(".unfinished")
@@ -157,6 +160,7 @@ def fine_tune(
             shutil.rmtree(unfinished)
         let_go(trainer)
         PartialState().wait_for_everyone()
+    check_whole(folder)
     return float(read_json(folder / _SPENT)["seconds"])
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -41,7 +42,7 @@ def load_reward_model(
                 path, use_safetensors=True, output_loading_info=True, **options
             )
             missing = loading["missing_keys"]
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         line = first_line(error)
         raise InputError(f"{name}: no reward model could be loaded ({line})") from None
     if missing:

@@ -1,6 +1,7 @@
 """What a PPO run saves: its policy, and all that it needs to go on where it was killed."""
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from icm_rl.files import complete_checkpoints, drop_after, read_json, write_json
+from icm_rl.files import check_whole, complete_checkpoints, drop_after, read_json, write_json
 
 APPENDED = ("history.jsonl", "answers.jsonl")
 """The files to which each update adds."""
@@ -63,14 +64,25 @@ class Checkpoints:
                     _remove(old)
 
     def resume(self) -> dict[str, Any] | None:
-        """Loads the last checkpoint and returns its state; what was recorded later is dropped."""
+        """Loads the last checkpoint and returns its state; what was recorded later is dropped.
+
+        Raises:
+            InputError: A file was damaged.
+        """
         complete, state = self._complete(), None
         if complete:
+            check_whole(complete[-1])
             self.accelerator.load_state(str(complete[-1]))
             state = read_json(complete[-1] / "state.json")
         if self.accelerator.is_main_process:
-            for name in APPENDED:
-                drop_after(self.folder / name, state["update"] if state else 0)
+            done = state["update"] if state else 0
+            kept = {name: drop_after(self.folder / name, done) for name in APPENDED}
+            if len(kept["history.jsonl"]) < done:
+                print(
+                    f"warning: {self.folder / 'history.jsonl'}: {len(kept['history.jsonl'])} of "
+                    f"{done} updates are in it; the other lines are lost",
+                    file=sys.stderr,
+                )
         return state
 
     def _complete(self) -> list[Path]:

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin, DistributedType, InitProcessGroupKwargs
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForTokenClassification,
@@ -81,7 +82,7 @@ def load_value_model(
             output_loading_info=True,
             **_options(config),
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{name}: no value model could be loaded ({first_line(error)})") from None
     head = next(name for name in _HEADS if hasattr(value, name))
     fresh = [
