@@ -137,8 +137,8 @@ def fine_tune(
     Raises:
         InputError: What an earlier run has saved is damaged.
     """
+    unfinished = folder.with_suffix(".unfinished")
     if not folder.exists():
-        unfinished = folder.with_suffix(".unfinished")
         number = random.Random(seed).getrandbits(32)
         arguments = _arguments(base, config, number, unfinished)
         set_seed(number)
@@ -157,9 +157,10 @@ def fine_tune(
         if trainer.is_world_process_zero():
             write_json(whole / _SPENT, {"seconds": watch.seconds * arguments.world_size})
             whole.rename(folder)
-            shutil.rmtree(unfinished)
         let_go(trainer)
         PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        shutil.rmtree(unfinished, ignore_errors=True)
     check_whole(folder)
     return float(read_json(folder / _SPENT)["seconds"])
 
@@ -239,8 +240,9 @@ class _Watch(TrainerCallback):
         return time.monotonic() - self.start
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        if state.global_step:
+        if self.file.exists():  # of a kill between the checkpoint and this file it tells less
             self.start -= read_json(self.file)["seconds"]
+        if state.global_step:
             self._advance(state.epoch)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:

@@ -102,8 +102,9 @@ class Folds(FinetuneConfig, ByLogOdds):
                 PartialState().wait_for_everyone()  # all have read what is removed
                 if PartialState().is_main_process:
                     write_json(file, found)
-                    shutil.rmtree(work.folder / name)
                 PartialState().wait_for_everyone()
+            if PartialState().is_main_process:
+                shutil.rmtree(work.folder / name, ignore_errors=True)
             saved = read_json(file)
             labels |= saved["labels"]
             odds |= saved["log_odds"]
