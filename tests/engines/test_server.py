@@ -174,8 +174,9 @@ def test_what_has_learned_by_adapters_labels_on_the_server_as_here(
 ):
     flags = ("--task", "preferences", "--data", data / "preferences_train.jsonl", "--limit", 16)
     flags += ("--baselines", "false", "--dtype", "float32", "--lora_r", 4, "--learning_rate", 3e-3)
-    folds = ("--method", "folds", "--folds", 2, "--initial_labels", "random_few_shot")
-    flags += ("--iterative", "--pool_size", 16) if iterative else folds
+    search = ("--iterative", "--pool_size", 16, "--iterations_per_example", 1)
+    folds = ("--method", "folds", "--folds", 2, "--rounds", 1, "--initial_labels", "bootstrap")
+    flags += search if iterative else folds
     run("recipes/icm.py", *flags, "--output_dir", tmp_path / "local")
     served = ("--server", server.url, "--processes", 2, "--output_dir", tmp_path / "remote")
     run("recipes/icm.py", *flags, *served)
