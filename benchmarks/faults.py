@@ -125,12 +125,8 @@ def _stages(data: Path, alone: Path) -> list[Stage]:
             "reward model",
             "recipes/reward.py",
             (
-                *(
-                    *configured("miniature/reward"),
-                    "--preferences",
-                    data / "preferences_gold.jsonl",
-                ),
-                *("--num_train_epochs", 2, "--save_strategy", "steps", "--save_steps", 2),
+                *(*configured("miniature/reward"), "--save_strategy", "steps", "--save_steps", 2),
+                *("--preferences", data / "preferences_gold.jsonl", "--num_train_epochs", 2),
             ),
             ("model.safetensors",),
         ),
