@@ -71,9 +71,10 @@ def main() -> None:
             print(f"{name} is left out: {error}")
             continue
         engine = LocalEngine(model, load_tokenizer(name), list(task.verbalizers.values()))
-        rates: dict[str, list[float]] = {side: [] for side in SIDES}
+        sides = [side for side, branches in SIDES.items() if engine._branches or not branches]
+        rates: dict[str, list[float]] = {side: [] for side in sides}
         for turn in range(config.repeats):
-            for side in sorted(SIDES, reverse=bool(turn % 2)):
+            for side in sorted(sides, reverse=bool(turn % 2)):
                 engine._branches = SIDES[side]
                 rates[side].append(_tokens_per_second(engine, task, pools))
         weights = sum(p.numel() for p in model.parameters()) - _embedded(model)

@@ -63,6 +63,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     warnings.simplefilter("ignore", FutureWarning)
+    warnings.filterwarnings("ignore", message=r"barrier\(\): using the device")
     for library in ("torch.multiprocessing", "accelerate.utils.other"):
         logging.getLogger(library).setLevel(logging.ERROR)
     # importing DeepSpeed sets its logger's level, but keeps a filter

@@ -27,7 +27,7 @@ from icm_rl.errors import InputError
 from icm_rl.files import open_stage
 from icm_rl.icm.config import IcmConfig, parse_icm
 from icm_rl.icm.labeling import label_dataset, prepared
-from icm_rl.icm.methods import Method
+from icm_rl.icm.methods import Method, Need
 from icm_rl.models import process_state
 from icm_rl.report.printed import metrics_table
 from icm_rl.runner import already_complete, quiet_libraries, run
@@ -36,15 +36,21 @@ from icm_rl.settings import identity, inputs
 
 def main() -> None:
     config, method = parse_icm()
-    if config.processes == 1 or "LOCAL_RANK" in os.environ:  # or a launcher started them
+    processes, devices = config.processes, torch.accelerator.device_count()
+    if 0 < devices < processes:
+        if config.server and Need.TRAINING not in method.needs:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # they only ask, and a GPU has one process
+        else:
+            processes = devices
+    if processes == 1 or "LOCAL_RANK" in os.environ:  # or a launcher started them
         label(config, method)
         return
     # a process that was forked could not use a GPU, and one that was not imports all anew
-    method = "spawn" if torch.accelerator.is_available() else "fork"
-    errors = get_context(method).SimpleQueue()
-    args = (sys.argv[1:], config.processes, get_free_port(), errors)
+    start = "spawn" if devices else "fork"
+    errors = get_context(start).SimpleQueue()
+    args = (sys.argv[1:], processes, get_free_port(), errors)
     try:
-        start_processes(_process, args, config.processes, start_method=method)
+        start_processes(_process, args, processes, start_method=start)
     except ProcessExitedException as error:
         if not errors.empty():
             raise InputError(errors.get()) from None

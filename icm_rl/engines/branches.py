@@ -184,8 +184,10 @@ def attending(
     mask = causal & (real[:, None, :] | torch.eye(new, dtype=torch.bool, device=model.device))
     config = model.config.get_text_config()
     own = config._attn_implementation
-    hidden = torch.zeros(mask.shape, device=model.device).masked_fill(~mask, -torch.inf)
-    _batch.found, _batch.mask = stretches(paths), hidden[:, None]
+    # CUDA's attention asks for rows of the mask that begin at multiples of 16 values
+    hidden = torch.zeros(len(news), 1, new, new + -new % 16, dtype=model.dtype, device=model.device)
+    _batch.found, _batch.mask = stretches(paths), hidden[..., :new]
+    _batch.mask.masked_fill_(~mask[:, None], -torch.inf)
     config._attn_implementation = NAME
     try:
         yield
@@ -210,7 +212,7 @@ def _attention(
         raise ValueError(f"attention by branches knows no {', '.join(_UNKNOWN)}")
     assert _batch.mask is not None
     keys, values = (states.repeat_interleave(groups, 1) for states in (key, value))
-    output, total = _part(query, keys, values, _batch.mask.to(query.dtype), scaling)
+    output, total = _part(query, keys, values, _batch.mask, scaling)
     output = output.float()
     for stretch in _batch.found:
         rows = slice(stretch.first, stretch.last)
@@ -236,9 +238,15 @@ def _part(
     scaling: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention to some keys alone, and the log-sum-exp of its weights, (batch, heads, new)."""
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, keys, values, 0.0, False, attn_mask=mask, scale=scaling
+    if query.device.type == "cpu":
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, keys, values, 0.0, False, attn_mask=mask, scale=scaling
+        )
+    bias = mask if mask is None else mask.expand(-1, query.shape[1], -1, -1)
+    output, total, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, keys, values, bias, True, scale=scaling
     )
+    return output, total[..., : query.shape[2]]  # whose end is padding
 
 
 AttentionInterface.register(NAME, _attention)

@@ -68,7 +68,8 @@ class LocalEngine:
 
         Its attention may know more than keys and values (a bias, a soft cap), or not be to be had.
         """
-        if self.model.device.type != "cpu" or self.model.config._attn_implementation != "sdpa":
+        known = self.model.device.type in ("cpu", "cuda")
+        if not known or self.model.config._attn_implementation != "sdpa":
             return False
         words = [self.tokenizer.decode([token]) for token in self._label_ids[:2]]
         asked = [Request((words[0], words[1]), word) for word in (words[0], words[0] + words[1])]
@@ -152,7 +153,8 @@ class LocalEngine:
         shortest, past, count = run_tokens(ordered[0]), 0, 0
         for run in ordered:
             new, widest = run_tokens(run), max(past, run[0].past)
-            mixed = new > 1.25 * shortest or (widest == 0 and new != shortest)
+            unseen = widest == 0 and not self._branches  # padding, where nothing stands before it
+            mixed = new > 1.25 * shortest or (unseen and new != shortest)
             if self._state:  # which padding would go into; with nothing before it there is none
                 mixed = new != shortest or (past == 0) != (widest == 0)
             held = (new if self._branches else widest + new) + self._state

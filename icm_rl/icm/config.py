@@ -126,7 +126,10 @@ class IcmConfig(EngineConfig):
     seed: int = field(default=0, metadata={"help": "Decides pools, initial labels and sampling."})
     processes: Annotated[int, Ge(1), EXECUTION] = field(
         default=1,
-        metadata={"help": "Processes on this machine that share out the work."},
+        metadata={
+            "help": "Processes on this machine that share out the work; of its GPUs one each, so "
+            "that there are never more of them than GPUs."
+        },
     )
 
     def __post_init__(self) -> None:
