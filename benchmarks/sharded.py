@@ -8,7 +8,6 @@ the GPUs' memory and with weights and optimizer states in the machine's.
 """
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,21 +17,19 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from stages import configured
+from stages import configured, run_recipe
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from icm_rl.errors import InputError
 from icm_rl.files import read_json, write_text
 from icm_rl.models import default_device, load_tokenizer
-from icm_rl.programs import run_program
 from icm_rl.runner import run
 from icm_rl.settings import parse, require_given
-from icm_rl.shipped import script, shipped
+from icm_rl.shipped import shipped
 
 _HEAD = 64
 _VOCABULARY = 128_256
-_MIB = 1 << 10
-"""In a GiB."""
+_MIB_IN_GIB = 1 << 10
 
 
 @dataclass
@@ -65,6 +62,8 @@ def main() -> None:
     if not which("nvidia-smi"):
         raise InputError("nvidia-smi is not there; this benchmark needs an NVIDIA GPU")
     folder = Path(config.output_dir)
+    if folder.exists():
+        raise InputError(f"--output_dir {folder} is there; a run that goes on cannot be measured")
     weights = _make(config, folder / "model")
     lines = [
         "| weights, billions | offloaded to | tokens learned | seconds | tokens/s "
@@ -78,7 +77,7 @@ def main() -> None:
         done = [read_json(file)["cost"] for file in sorted((own / "rounds").glob("*.json"))]
         tokens = sum(cost["trained_tokens"] for cost in done)
         seconds = sum(cost["seconds"] for cost in done)
-        most = max(int(line) for line in memory.read_text().split()) / _MIB
+        most = max(int(line) for line in memory.read_text().split()) / _MIB_IN_GIB
         lines.append(
             f"| {weights / 1e9:.2f} | {device} | {tokens:,} | {seconds:.0f} "
             f"| {tokens / seconds:,.0f} | {most:.1f} | {held:.1f} |"
@@ -117,14 +116,11 @@ def _labeled(config: ShardedConfig, device: str, folder: Path) -> tuple[Path, fl
     ]
     flags = [
         *configured("llama-3.1/8b-folds"),
-        *("--model", str(folder / "model"), "--task", config.task, "--data", config.data),
-        *("--limit", str(config.limit), "--output_dir", str(own), "--baselines", "false"),
-        *("--folds", "2", "--rounds", "1", "--num_train_epochs", "1"),
+        *("--model", folder / "model", "--task", config.task, "--data", config.data),
+        *("--limit", config.limit, "--output_dir", own, "--baselines", "false"),
+        *("--folds", 2, "--rounds", 1, "--num_train_epochs", 1),
     ]
-    ended = run_program(script("recipes/icm.py"), flags, launcher)
-    if ended.code:
-        sys.exit(ended.code)
-    return own, ended.peak_memory
+    return own, run_recipe("recipes/icm.py", *flags, launcher=launcher).peak_memory
 
 
 @contextmanager

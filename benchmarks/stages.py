@@ -1,24 +1,31 @@
 """Recipes, run one after the other as a user runs them."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from icm_rl.files import read_json
-from icm_rl.programs import run_program
+from icm_rl.programs import Ended, run_program
 from icm_rl.shipped import script, shipped
 
 
-def run_recipe(program: str, *flags: object) -> None:
+def run_recipe(program: str, *flags: object, launcher: Sequence[str] = ()) -> Ended:
     """Runs a recipe or script to its end, under a line that tells its command.
+
+    Args:
+        program: The recipe or script, named as in a checkout.
+        flags: Its command line.
+        launcher: What starts it in the interpreter's place.
 
     Raises:
         SystemExit: It failed, with its exit code.
     """
     words = list(map(str, flags))
     print(f"\n{program} {' '.join(words)}", file=sys.stderr, flush=True)
-    code = run_program(script(program), words).code
-    if code:
-        raise SystemExit(code)
+    ended = run_program(script(program), words, launcher)
+    if ended.code:
+        raise SystemExit(ended.code)
+    return ended
 
 
 def configured(name: str) -> tuple[str, str]:

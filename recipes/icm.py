@@ -36,13 +36,14 @@ from icm_rl.settings import identity, inputs
 
 def main() -> None:
     config, method = parse_icm()
-    processes, devices = config.processes, torch.accelerator.device_count()
+    launched = "LOCAL_RANK" in os.environ
+    processes, devices = 1 if launched else config.processes, torch.accelerator.device_count()
     if 0 < devices < processes:
         if config.server and Need.TRAINING not in method.needs:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # they only ask, and a GPU has one process
         else:
             processes = devices
-    if processes == 1 or "LOCAL_RANK" in os.environ:  # or a launcher started them
+    if processes == 1:
         label(config, method)
         return
     # a process that was forked could not use a GPU, and one that was not imports all anew

@@ -127,8 +127,8 @@ class IcmConfig(EngineConfig):
     processes: Annotated[int, Ge(1), EXECUTION] = field(
         default=1,
         metadata={
-            "help": "Processes on this machine that share out the work; of its GPUs one each, so "
-            "that there are never more of them than GPUs."
+            "help": "Processes on this machine that share out the work; where GPUs answer, one on "
+            "each at most."
         },
     )
 
