@@ -76,11 +76,12 @@ def test_grpo_killed_and_continued_takes_the_same_path(data, reward_model, tmp_p
         *("recipes/grpo.py", "--config", "recipes/configs/miniature/grpo.yaml"),
         *("--rewards", reward_model, "math_answer=0@held_out", "--prompts", data / "prompts.jsonl"),
         *("--eval_prompts", held_out, "--eval_strategy", "steps", "--eval_steps", 4),
-        *("--max_steps", 8, "--save_steps", 4, "--num_generations", 4),
+        *("--max_steps", 8, "--save_steps", 3, "--num_generations", 4),
         *("--per_device_train_batch_size", 8, "--per_device_eval_batch_size", 8),
     )
     run(*flags, "--output_dir", tmp_path / "whole")
     killed = tmp_path / "killed"
+    # two steps learn from the same answers, which no checkpoint holds: the third step's waits
     saved = killed / "checkpoint-4" / "trainer_state.json"
     kill_when((*flags, "--output_dir", killed), saved.exists)
     run(*flags, "--output_dir", killed)

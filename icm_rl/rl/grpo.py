@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainerControl
 from trl import GRPOConfig, GRPOTrainer, ModelConfig, get_peft_config, get_quantization_config
 
 from icm_rl.cards import write_policy_card
@@ -62,6 +62,35 @@ class History(TrainerCallback):
             append_jsonl(self.file, [place | record])
 
 
+class SaveBetweenAnswers(TrainerCallback):
+    """Puts a checkpoint that falls due off until the answers at hand are used up.
+
+    A checkpoint holds no answers: what continues from one begins with new ones, and would take
+    another path than a run left alone if others were still to be learned from.
+
+    Args:
+        passes: Forward and backward passes over the answers of one generation, of each process.
+    """
+
+    def __init__(self, passes: int):
+        self.passes, self.done, self.due = passes, 0, False
+
+    def on_substep_end(self, args, state, control, **kwargs) -> None:
+        self.done += 1
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.done += 1
+        self._decide(control)
+
+    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+        self._decide(control)
+
+    def _decide(self, control: TrainerControl) -> None:
+        self.due |= control.should_save
+        control.should_save = self.due and self.done % self.passes == 0
+        self.due &= not control.should_save
+
+
 def as_ppo_record(logs: Mapping[str, Any]) -> dict[str, float]:
     """What the trainer logs, by PPO's names and units: the KL is an answer's, not a token's."""
     record = {ours: float(logs[theirs]) for theirs, ours in _NAMES.items() if theirs in logs}
@@ -99,6 +128,7 @@ def train_grpo(
     training.reward_weights = [reward.weight for reward in rewards]
     processes = training.world_size
     passes = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    between = SaveBetweenAnswers(training.steps_per_generation * training.num_iterations)
     history = History(folder, passes * processes / training.num_iterations)
     shown = ("reward", "kl", "completions/mean_length")
     every = [*prompts, *held_out]
@@ -116,7 +146,7 @@ def train_grpo(
             processing_class=environment.tokenizer,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
-            callbacks=[TrainerProgress("GRPO", shown), history],
+            callbacks=[TrainerProgress("GRPO", shown), history, between],
         )
         trainer.remove_callback(PrinterCallback)
         if training.use_vllm:
