@@ -9,7 +9,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -28,6 +28,8 @@ from icm_rl.files import fingerprint
 _METRICS_TIMEOUT = 10.0
 _MISSING_ALLOWED = 0.05
 _MISSING_COUNTED = 200
+_ROUNDING = 1e-3
+"""So far above 0 may a log-probability be."""
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,20 @@ class ServerEngine:
     async def _served_model(self) -> Any:
         try:
             served = (await self._client.models.list()).data
+            self._served = [model.id for model in served]
         except OpenAIError as error:
             raise InputError(
                 f"--server {self.config.url}: cannot be reached ({self._reason(error)})"
             ) from None
+        except (ValueError, AttributeError, TypeError):
+            raise InputError(
+                f"--server {self.config.url}: does not list its models, as an OpenAI-compatible "
+                "server does; is this its address, ending in /v1?"
+            ) from None
         for model in served:
             if self.config.model in (None, model.id):
                 return model
-        names = ", ".join(model.id for model in served) or "none"
+        names = ", ".join(self._served) or "none"
         raise InputError(
             f"--served_model '{self.config.model}' is not served by {self.config.url}; it serves "
             f"{names}"
@@ -241,15 +249,39 @@ class ServerEngine:
                 f"--server {self.config.url}: a request failed after {self.config.retries} "
                 f"retries ({self._reason(error)})"
             ) from None
+        except ValueError:
+            raise InputError(f"--server {self.config.url}: its answer is no JSON") from None
         return self._read(answer)
 
-    def _read(self, answer: Any) -> tuple[float, ...]:
-        log_probs = answer.choices[0].logprobs
-        if log_probs is None or not log_probs.top_logprobs:
+    def _top(self, answer: Any) -> Mapping[str, float]:
+        """The log-probabilities of the likeliest next tokens.
+
+        Raises:
+            InputError: There are none, they are no such numbers, or another model's.
+        """
+        try:
+            model, log_probs = answer.model, answer.choices[0].logprobs
+        except (AttributeError, IndexError, TypeError):
+            raise InputError(f"--server {self.config.url}: its answer is no completion") from None
+        if self.config.kind == "vllm" and model not in self._served:
+            raise InputError(
+                f"--server {self.config.url}: '{self.model}' was asked, and '{model}' answers"
+            )
+        if log_probs is None or not log_probs.top_logprobs or not log_probs.top_logprobs[0]:
             raise InputError(
                 f"--server {self.config.url}: returns no log-probabilities; labels need them"
             )
-        top = log_probs.top_logprobs[0]
+        top: Mapping[str, float] = log_probs.top_logprobs[0]
+        for token, value in top.items():
+            if not isinstance(value, float | int) or not value <= _ROUNDING:
+                raise InputError(
+                    f"--server {self.config.url}: gives the token {token!r} {value!r} as its "
+                    "log-probability"
+                )
+        return top
+
+    def _read(self, answer: Any) -> tuple[float, ...]:
+        top = self._top(answer)
         lowest, found = min(top.values()), []
         for token in self._label_ids:
             names = [f"token_id:{token}"] if self.config.kind == "vllm" else self._names(token)

@@ -142,7 +142,12 @@ class ServedPolicy:
         except OpenAIError as error:
             reason = str(error).strip().split("\n")[0][:300].replace(self._client.api_key, "…")
             raise InputError(f"{self.model}@{self.url}: no answer ({reason})") from None
-        return (answer.choices[0].message.content or "").strip()
+        except ValueError:
+            raise InputError(f"{self.model}@{self.url}: its answer is no JSON") from None
+        try:
+            return (answer.choices[0].message.content or "").strip()
+        except (AttributeError, IndexError, TypeError):
+            raise InputError(f"{self.model}@{self.url}: its answer is no completion") from None
 
 
 def answer_prompts(name: str, prompts: Sequence[Messages], config: AnswersConfig) -> list[str]:

@@ -10,10 +10,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import load_dataset
 
+from icm_rl.engines.base import Request
 from icm_rl.engines.server import ServerConfig, ServerEngine, served_cache
 from icm_rl.errors import InputError
 from icm_rl.generation.answers import AnswersConfig, answer_prompts
@@ -23,6 +25,7 @@ from icm_rl.icm.search import search
 from icm_rl.models import resolve
 from icm_rl.tasks import TASKS
 from tests.conftest import ROOT, kill_when, rows, run, start, wait_until
+from tests.proxy import Proxy, changed, cut, gzipped, half, hang, says, status, torn
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [
@@ -248,3 +251,108 @@ def test_a_server_that_is_not_there_is_told_in_one_line(data, tmp_path, monkeypa
 def test_a_model_that_is_not_served(server, tokenizer):
     with pytest.raises(InputError, match=r"'other' is not served by .*; it serves miniature"):
         connected(server, tokenizer, model="other")
+
+
+TRANSIENT = {
+    "429": status(429, Retry_After="0"),
+    "500": status(500),
+    "502 with a page": status(502, b"<html>Bad Gateway</html>"),
+    "503": status(503),
+    "a hang": hang,
+    "a cut connection": cut,
+    "half an answer": half,
+    "an answer that cannot be unpacked": gzipped,
+}
+
+
+def top(answer: dict[str, Any]) -> dict[str, float]:
+    return answer["choices"][0]["logprobs"]["top_logprobs"][0]
+
+
+LASTING = {
+    "500": (status(500), r"a request failed after 2 retries \(HTTP 500"),
+    "400": (status(400), r"a request failed after 2 retries \(HTTP 400"),
+    "401": (status(401), r"a request failed after 2 retries \(HTTP 401"),
+    "404": (status(404, b"<html>"), r"a request failed after 2 retries \(HTTP 404"),
+    "a redirect in a circle": (status(307, Location="completions"), "a request failed after"),
+    "a hang": (hang, r"a request failed after 2 retries \(Request timed out"),
+    "a page": (says(b"<html>Sign in</html>", "text/html"), "its answer is no completion"),
+    "nothing": (says(b""), "its answer is no JSON"),
+    "no text": (says(b"\xff\xfe{"), "its answer is no JSON"),
+    "half an answer as a whole one": (torn, "its answer is no JSON"),
+    "null": (says(b"null"), "its answer is no completion"),
+    "a list": (says(b"[1, 2]"), "its answer is no completion"),
+    "another object": (says(b'{"ok": true}'), "its answer is no completion"),
+    "no choices": (changed(lambda a: a.update(choices=[])), "its answer is no completion"),
+    "no log-probabilities": (
+        changed(lambda a: a["choices"][0].update(logprobs=None)),
+        "returns no log-probabilities; labels need them",
+    ),
+    "no tokens": (changed(lambda a: top(a).clear()), "returns no log-probabilities"),
+    "no number": (
+        changed(lambda a: top(a).update({"token_id:5": float("nan")})),
+        "gives the token 'token_id:5' nan as its log-probability",
+    ),
+    "a probability": (
+        changed(lambda a: top(a).update({"token_id:5": 0.4})),
+        "gives the token 'token_id:5' 0.4 as its log-probability",
+    ),
+    "a word as a number": (
+        changed(lambda a: top(a).update({"token_id:5": "low"})),
+        "gives the token 'token_id:5' 'low' as its log-probability",
+    ),
+    "another model": (
+        changed(lambda a: a.update(model="gpt-4")),
+        "'miniature' was asked, and 'gpt-4' answers",
+    ),
+    "other token ids": (
+        changed(lambda a: a["choices"][0]["logprobs"].update(top_logprobs=[{"token_id:1": -1.0}])),
+        "labels were not among the 20 most likely tokens",
+    ),
+}
+
+
+def through(proxy: Proxy, tokenizer) -> ServerEngine:
+    return connected(proxy, tokenizer, timeout=2.0, retries=2)
+
+
+def short_requests(count: int) -> list[Request]:
+    return [Request((), f"Claim {number}: it is so.\nThat is") for number in range(count)]
+
+
+@pytest.mark.parametrize("kind", TRANSIENT)
+def test_what_a_server_fails_at_once_it_is_asked_again(server, tokenizer, kind):
+    asked = short_requests(4)
+    expected = connected(server, tokenizer).label_log_probs(asked)
+    with Proxy(server.port, "/v1/completions", TRANSIENT[kind], tries=1) as proxy:
+        assert through(proxy, tokenizer).label_log_probs(asked) == expected
+        assert sorted(proxy.asked.values()) == [2] * 4
+
+
+@pytest.mark.parametrize("kind", LASTING)
+def test_what_a_server_never_answers_right_is_told_in_one_line(server, tokenizer, kind):
+    spoil, line = LASTING[kind]
+    enough = 100 if kind == "other token ids" else 4  # a few missing labels are allowed
+    with Proxy(server.port, "/v1/completions", spoil, tries=None) as proxy:
+        with pytest.raises(InputError, match=line) as told:
+            through(proxy, tokenizer).label_log_probs(short_requests(enough))
+        assert kind == "other token ids" or str(told.value).startswith(f"--server {proxy.url}: ")
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"null", b"{}", b'{"data": 3}'])
+def test_a_server_that_lists_no_models_is_told(server, tokenizer, body):
+    proxy = Proxy(server.port, "/v1/models", says(body), tries=None)
+    with proxy, pytest.raises(InputError, match="does not list its models"):
+        through(proxy, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("body", "line"), [(b"{", "its answer is no JSON"), (b"[]", "its answer is no completion")]
+)
+def test_a_policy_whose_server_answers_nonsense_is_told(server, few, tmp_path, body, line):
+    with Proxy(server.port, "/v1/chat/completions", says(body), tries=None) as proxy:
+        prompts = [[{"role": "user", "content": row["prompt"]}] for row in rows(few)[:2]]
+        config = AnswersConfig(answers_dir=str(tmp_path))
+        with pytest.raises(InputError, match=f"miniature@{proxy.url}: {line}"):
+            answer_prompts(f"miniature@{proxy.url}", prompts, config)
