@@ -47,7 +47,7 @@ def main(model: str, rows: str, output: str) -> None:
         data = Path("allenai/reward-bench/data")
         data.mkdir(parents=True)
         _place(Path(model), Path("model"))  # the package makes file names of the model's
-        table = [json.loads(line) for line in Path(rows).read_text().splitlines()]
+        table = [json.loads(line) for line in Path(rows).read_text().split("\n") if line]
         Dataset.from_list(table).to_parquet(data / "filtered-00000-of-00001.parquet")
         package.rewardbench(
             package.Args(

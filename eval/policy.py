@@ -28,6 +28,7 @@ from icm_rl.rewardbench.policy import (
 from icm_rl.rules import load_rule
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
+from icm_rl.terminal import say
 
 METRICS = Path(__file__).parent / "metrics"
 
@@ -61,7 +62,7 @@ def main() -> None:
     metrics["seconds"] = round(time.monotonic() - start, 2)
     write_jsonl(stage.folder / "answers.jsonl", rows)
     write_json(stage.metrics, metrics)
-    print(policies_table(metrics))
+    say(policies_table(metrics))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from icm_rl.report.collect import collect
 from icm_rl.report.run import read_run, report_path, write_comparison, write_report
 from icm_rl.runner import run
 from icm_rl.settings import parse, require_given
+from icm_rl.terminal import say
 
 
 @dataclass
@@ -59,7 +60,7 @@ def main() -> None:
     if len(runs) > 1:
         shown = [(name, report, updates) for name, _, report, updates in runs]
         write_comparison(config.output, shown)
-        print(f"comparison: {config.output}")
+        say(f"comparison: {config.output}")
         return
     [(_, path, report, _)] = runs
     folder = path.parent
@@ -67,7 +68,7 @@ def main() -> None:
         read_audit(config.audit, run_id(folder / "icm" / "labels.jsonl"))
         write_json(folder / "audit.json", read_json(config.audit))
     page = write_report(folder, collect(folder, report["rl"], report["label_source"]))
-    print(f"report: {page}")
+    say(f"report: {page}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from icm_rl.rewardbench.reward_model import (
 )
 from icm_rl.runner import run
 from icm_rl.settings import identity, inputs, parse
+from icm_rl.terminal import say
 
 METRICS = Path(__file__).parent / "metrics"
 
@@ -59,7 +60,7 @@ def main() -> None:
     write_json(stage.metrics, {**metrics, "time": times})
     for path in stage.folder.glob("partial-*.jsonl"):
         path.unlink()
-    print(results_table(metrics))
+    say(results_table(metrics))
 
 
 if __name__ == "__main__":

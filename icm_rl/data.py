@@ -16,6 +16,9 @@ from icm_rl.errors import InputError
 _ENCODING = "utf-8-sig"
 """UTF-8, with or without the byte order mark that Windows writes."""
 
+_HALF = "\\ud"
+"""How JSON names half of a surrogate pair; it names whole ones so too."""
+
 _TOO_DEEP = "its objects or lists are nested too deep to be read; flatten them"
 
 
@@ -210,12 +213,17 @@ def _json_rows(path: Path) -> Iterable[tuple[str, Any]]:
         first = next((line.lstrip() for line in file if line.strip()), "")
     if not first.startswith("["):
         return _json_lines(path)
+    text = path.read_text(encoding=_ENCODING)
     try:
-        return _numbered(path, json.loads(path.read_text(encoding=_ENCODING)))
+        rows = list(_numbered(path, json.loads(text)))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
     except RecursionError:
         raise InputError(f"{path}: {_TOO_DEEP}") from None
+    if _HALF in text.lower():
+        for where, row in rows:
+            _check_whole(where, row)
+    return rows
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -225,13 +233,31 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                 continue
             where = f"{path}, line {number}"
             try:
-                yield where, json.loads(line)
+                row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise InputError(
                     f"{where}: not JSON ({error.msg}); each line must be one object"
                 ) from None
             except RecursionError:
                 raise InputError(f"{where}: {_TOO_DEEP}") from None
+            if _HALF in line.lower():
+                _check_whole(where, row)
+            yield where, row
+
+
+def _check_whole(where: str, row: Any) -> None:
+    """Looks for half a character, which JSON can name and no file and no tokenizer can hold.
+
+    Raises:
+        InputError: There is one.
+    """
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start].encode("unicode_escape").decode()
+        raise InputError(
+            f"{where}: holds {half}, half of a surrogate pair and no character; remove it"
+        ) from None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ import transformers
 
 from icm_rl.errors import InputError
 from icm_rl.files import Stage
+from icm_rl.terminal import say
 
 
 def run(main: Callable[[], None]) -> None:
@@ -84,5 +85,5 @@ def _leave(code: int) -> None:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    say(f"error: {' '.join(message.split())}", sys.stderr)
     return 2

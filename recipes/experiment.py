@@ -27,6 +27,7 @@ from icm_rl.progress import Progress
 from icm_rl.report.page import Page, html, markdown
 from icm_rl.runner import run
 from icm_rl.settings import parse
+from icm_rl.terminal import say
 
 _ICM = ("search", "folds")
 
@@ -43,8 +44,8 @@ def main() -> None:
     page = _page(config, planned, found)
     write_text(folder / "experiment.md", markdown(page))
     write_text(folder / "experiment.html", html(page))
-    print(markdown(page))
-    print(f"page: {folder / 'experiment.html'}")
+    say(markdown(page))
+    say(f"page: {folder / 'experiment.html'}")
 
 
 def _measure(planned: list[Cell], config: ExperimentConfig) -> None:

@@ -32,6 +32,7 @@ from icm_rl.models import process_state
 from icm_rl.report.printed import metrics_table
 from icm_rl.runner import already_complete, quiet_libraries, run
 from icm_rl.settings import identity, inputs
+from icm_rl.terminal import say
 
 
 def main() -> None:
@@ -83,7 +84,7 @@ def label(config: IcmConfig, method: Method) -> None:
     task = config.configured_task
     data = task.load(config.source, config.limit)
     if data.left_out and state.is_main_process:
-        print(left_out_line(str(config.source), data.left_out.values()), file=sys.stderr)
+        say(left_out_line(str(config.source), data.left_out.values()), file=sys.stderr)
     engine = load_engine(config.model, list(task.verbalizers.values()), config)
     job = prepared(data, engine, config, method)
     read = inputs(config, method) | {"data": str(config.source)}
@@ -93,7 +94,7 @@ def label(config: IcmConfig, method: Method) -> None:
         return
     metrics = label_dataset(data, job, config, method)
     if metrics is not None:
-        print(metrics_table(metrics))
+        say(metrics_table(metrics))
 
 
 if __name__ == "__main__":

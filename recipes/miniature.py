@@ -26,6 +26,7 @@ from icm_rl.miniature.tokenizer import train_tokenizer
 from icm_rl.miniature.world import Split, World
 from icm_rl.runner import run
 from icm_rl.settings import parse
+from icm_rl.terminal import say
 
 
 @dataclass
@@ -52,7 +53,7 @@ def main() -> None:
     open_stage(folder, settings, {})
     done = folder / "model"
     if done.exists():
-        print(f"{done}: complete, nothing to do")
+        say(f"{done}: complete, nothing to do")
         return
     accelerator = Accelerator(mixed_precision="bf16")
     world = World(config.seed)
@@ -75,7 +76,7 @@ def main() -> None:
     card = model_card(model, log, stages, figures, device, settings)
     write_text(new / "README.md", card)
     new.rename(done)
-    print(card)
+    say(card)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from icm_rl.report.run import read_run, report_path, write_comparison, write_rep
 from icm_rl.runner import run
 from icm_rl.settings import parse
 from icm_rl.tasks import TASKS
+from icm_rl.terminal import say
 
 
 def main() -> None:
@@ -53,12 +54,12 @@ def main() -> None:
     for source in config.label_sources:
         report = collect(folder, config.rl, source)
         page = write_report(folder, report)
-        print(results_table(report))
-        print(f"\nreport: {page}")
+        say(results_table(report))
+        say(f"\nreport: {page}")
     if len(config.label_sources) > 1:
         runs = [(name, *read_run(report_path(folder, name))) for name in config.label_sources]
         write_comparison(folder / "comparison.html", runs)
-        print(f"comparison: {folder / 'comparison.html'}")
+        say(f"comparison: {folder / 'comparison.html'}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from icm_rl.icm.methods import Method, Need
 from icm_rl.icm.planning import CountingEngine, Size, planned, tokens_a_second
 from icm_rl.models import load_config, load_tokenizer
 from icm_rl.runner import run
+from icm_rl.terminal import say
 
 
 @dataclass
@@ -80,9 +81,9 @@ def main() -> None:
         rows["time"] = _time(seconds / machine.gpus)
         if machine.price:
             rows["price"] = f"{hours * machine.price:,.2f}"
-    print("| | |\n|---|---|")
+    say("| | |\n|---|---|")
     for name, value in rows.items():
-        print(f"| {name} | {value} |")
+        say(f"| {name} | {value} |")
 
 
 def _memory(size: Size, config: IcmConfig, own: PretrainedConfig, method: Method) -> dict[str, str]:

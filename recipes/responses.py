@@ -17,6 +17,7 @@ from icm_rl.rules import load_rule
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
 from icm_rl.tasks.pairs import as_query
+from icm_rl.terminal import say
 
 LABELS = {"true": True, "false": False, "unknown": None}
 
@@ -52,7 +53,7 @@ def main() -> None:
         "seconds": round(time.monotonic() - start, 2),
     }
     write_json(stage.metrics, metrics)
-    print(metrics_table(metrics))
+    say(metrics_table(metrics))
 
 
 if __name__ == "__main__":

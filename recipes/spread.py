@@ -16,6 +16,7 @@ from icm_rl.reward.scorer import RewardScorer
 from icm_rl.reward.spreading import SpreadConfig, spread
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
+from icm_rl.terminal import say
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
     metrics["seconds"] = round(time.monotonic() - start, 2)
     write_json(stage.metrics, metrics)
     shutil.rmtree(stage.folder / "parts")
-    print(metrics_table(metrics))
+    say(metrics_table(metrics))
 
 
 if __name__ == "__main__":
