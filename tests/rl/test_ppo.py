@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from transformers import AutoModelForCausalLM
 
+from icm_rl.models import attends_only
 from icm_rl.rl.config import PPOConfig
 from icm_rl.rl.environment import Environment
 from icm_rl.rl.models import load_value_model
 from icm_rl.rl.ppo import PPO
 from icm_rl.rl.prompts import load_prompts, prompt_indices
 from icm_rl.rl.rewards import Reward
+from tests.architectures import tiny
 
 PROMPTS = ("What is 1 + 2?", "What is 3 + 1 + 2?", "How do I make kefed?", "Where is the zulur?")
 # near enough to bite: answers that do not end, a second epoch whose ratios and values are clipped
@@ -22,6 +25,7 @@ SETTINGS = {"response_length": 9, "num_ppo_epochs": 2, "learning_rate": 1e-3, "g
 SETTINGS |= {"cliprange": 0.02, "cliprange_value": 0.01, "vf_coef": 0.7, "temperature": 0.8}
 SETTINGS |= {"lr_scheduler_type": "constant", "missing_eos_penalty": 2.0, "kl_coef": 0.3}
 SETTINGS |= {"max_grad_norm": 0.5, "value_model": "head"}
+HYBRIDS = ("qwen3_next", "qwen3_5_text", "bamba", "granitemoehybrid", "falcon_h1")
 DETAILS = {
     "k1 in the reward": {"lam": 1.0},
     "k2 in the reward": {"kl_estimator": "k2"},
@@ -48,9 +52,21 @@ def prompts(tmp_path):
 
 @pytest.mark.parametrize("detail", DETAILS)
 def test_an_update_equals_the_same_written_out(detail, model, tokenizer, prompts, tmp_path):
+    updates_as_written_out(SETTINGS | DETAILS[detail], model, tokenizer, prompts, tmp_path)
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_an_update_of_layers_with_a_state(name, tokenizer, prompts, tmp_path):
+    model = tiny(name, AutoModelForCausalLM, len(tokenizer))
+    with torch.no_grad():  # some answers end
+        model.lm_head.weight[tokenizer.eos_token_id] *= 8
+    assert not attends_only(model)
+    updates_as_written_out(SETTINGS, model, tokenizer, prompts, tmp_path)
+
+
+def updates_as_written_out(settings, model, tokenizer, prompts, tmp_path):
     from trl import ModelConfig
 
-    settings = SETTINGS | DETAILS[detail]
     config = PPOConfig(str(tmp_path / "out"), total_episodes=8, **settings)
     value = None
     if config.value_model == "policy":
@@ -108,14 +124,12 @@ def written_out(settings, policy, value, reference, tokens, raw, ended):
 
     def read(trained, prompt, response):
         """Log-probability, entropy and value of each token of a response."""
-        states = trained.model(torch.tensor([prompt + response])).last_hidden_state[0]
-        logits = trained.lm_head(states)[len(prompt) - 1 : -1] / settings["temperature"]
+        tokens = torch.tensor([prompt + response])
+        states = trained.model(tokens).last_hidden_state[0]
+        logits = trained(tokens).logits[0, len(prompt) - 1 : -1] / settings["temperature"]
         log_probs = logits.log_softmax(-1)
         entropies = -(log_probs.exp() * log_probs).sum(-1)
-        if value is None:
-            values = head(states)
-        else:
-            values = value(torch.tensor([prompt + response])).logits[0]
+        values = head(states) if value is None else value(tokens).logits[0]
         chosen = log_probs[range(len(response)), response]
         return chosen, entropies, values[len(prompt) - 1 : -1, 0]
 
