@@ -184,7 +184,10 @@ class Stage:
 
 
 def open_stage(
-    folder: str | Path, settings: Mapping[str, Any], inputs: Mapping[str, str | Path]
+    folder: str | Path,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str | Path],
+    shared: bool = False,
 ) -> Stage:
     """Opens a stage's output folder, to begin it or to continue it.
 
@@ -192,6 +195,7 @@ def open_stage(
         folder: The output folder; made where it is missing.
         settings: What decides the stage's results, as plain JSON values.
         inputs: The files and model directories that the stage reads, by their setting's name.
+        shared: Other runs that share may be at work in it too: each has its part of the work.
 
     Raises:
         InputError: The folder holds files of something else, or of other settings or inputs, or
@@ -199,12 +203,14 @@ def open_stage(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _lock(folder)
+    _lock(folder, shared)
     identity = {
         "settings": json.loads(json.dumps(settings, default=str)),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
     }
     record = folder / "settings.json"
+    if shared:
+        _wait_for(record, folder)
     results = any(path != record for path in folder.iterdir())
     if not results:
         write_json(record, identity)
@@ -224,13 +230,22 @@ def open_stage(
     return Stage(folder)
 
 
+def _wait_for(record: Path, folder: Path) -> None:
+    """Gives a run that shares the folder time to write its record, where it has just begun."""
+    end = time.monotonic() + _PATIENCE
+    while not record.exists() and any(folder.iterdir()) and time.monotonic() < end:
+        time.sleep(0.1)
+
+
 _LOCKED: dict[Path, int] = {}
 _PATIENCE = 5.0
 """Seconds for a run that was killed to let go of its folder."""
 
 
-def _lock(folder: Path) -> None:
+def _lock(folder: Path, shared: bool) -> None:
     """Keeps other runs out of a folder as long as this process lives; of several the first does.
+
+    Runs that share keep out those that do not.
 
     Raises:
         InputError: Another run is at work in it.
@@ -241,7 +256,7 @@ def _lock(folder: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > end:
                 os.close(descriptor)

@@ -32,6 +32,7 @@ from icm_rl.models import process_state
 from icm_rl.report.printed import metrics_table
 from icm_rl.runner import already_complete, quiet_libraries, run
 from icm_rl.settings import identity, inputs
+from icm_rl.shards import ShareDone, share_done_line
 from icm_rl.terminal import say
 
 
@@ -89,10 +90,17 @@ def label(config: IcmConfig, method: Method) -> None:
     job = prepared(data, engine, config, method)
     read = inputs(config, method) | {"data": str(config.source)}
     with state.main_process_first():
-        stage = open_stage(config.output_dir, identity(config, method), read)
+        stage = open_stage(
+            config.output_dir, identity(config, method), read, shared=bool(config.shard)
+        )
     if already_complete(stage, state.is_main_process):
         return
-    metrics = label_dataset(data, job, config, method)
+    try:
+        metrics = label_dataset(data, job, config, method)
+    except ShareDone:
+        if state.is_main_process:
+            say(share_done_line(config.shard))
+        return
     if metrics is not None:
         say(metrics_table(metrics))
 

@@ -16,6 +16,7 @@ from icm_rl.reward.scorer import RewardScorer
 from icm_rl.reward.spreading import SpreadConfig, spread
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
+from icm_rl.shards import ShareDone, share_done_line
 from icm_rl.terminal import say
 
 
@@ -27,11 +28,18 @@ def main() -> None:
         config.reward_model, config.dtype, config.batch_tokens, config.trust_remote_code
     )
     with state.main_process_first():
-        stage = open_stage(config.output_dir, identity(config), inputs(config))
+        stage = open_stage(
+            config.output_dir, identity(config), inputs(config), shared=bool(config.shard)
+        )
     if already_complete(stage, state.is_main_process):
         return
     start = time.monotonic()
-    metrics = spread(config, scorer, stage.folder)
+    try:
+        metrics = spread(config, scorer, stage.folder)
+    except ShareDone:
+        if state.is_main_process:
+            say(share_done_line(config.shard))
+        return
     if not state.is_main_process:
         return
     metrics["seconds"] = round(time.monotonic() - start, 2)

@@ -12,6 +12,7 @@ from icm_rl.errors import InputError
 from icm_rl.icm.finetune import FinetuneConfig
 from icm_rl.icm.methods import METHODS, Method, Need, load_method, settings_of
 from icm_rl.settings import EXECUTION, FUNCTION, INPUT, given, parse
+from icm_rl.shards import Shard
 from icm_rl.tasks import RESPONSE_TASKS, TASKS, Task, configured
 from icm_rl.tasks.relations import RELATIONS
 
@@ -124,6 +125,13 @@ class IcmConfig(EngineConfig):
         },
     )
     seed: int = field(default=0, metadata={"help": "Decides pools, initial labels and sampling."})
+    shard: Annotated[str | None, EXECUTION] = field(
+        default=None,
+        metadata={
+            "help": "I/N: do only the I-th of N shares of the work, as a job of an array; the same "
+            "command without it does what is left and writes the labels."
+        },
+    )
     processes: Annotated[int, Ge(1), EXECUTION] = field(
         default=1,
         metadata={
@@ -134,6 +142,7 @@ class IcmConfig(EngineConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        Shard.parse(self.shard)
         self.processes = max(self.processes, len(self.server or ()))
         if self.pairing and self.task not in RESPONSE_TASKS:
             raise InputError(
@@ -228,6 +237,11 @@ def _check_needs(config: IcmConfig, method: Method) -> None:
         raise InputError(
             f"--method {method.name} trains the model's weights, which are fixed when quantised; "
             "drop --load_in_8bit or --load_in_4bit"
+        )
+    if config.shard and (Need.TRAINING in method.needs or not method.shares_out):
+        raise InputError(
+            f"--method {method.name}, with these settings, is no work that shards could share out; "
+            "drop --shard"
         )
     if config.device_map and Need.TRAINING in method.needs:
         raise InputError(

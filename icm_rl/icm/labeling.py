@@ -19,6 +19,7 @@ from icm_rl.icm.objective import Labels
 from icm_rl.icm.prompting import accuracy
 from icm_rl.icm.signals import sampled_signals
 from icm_rl.icm.writing import write_labels
+from icm_rl.shards import Shard
 from icm_rl.tasks import Dataset
 
 
@@ -35,6 +36,7 @@ def prepared(data: Dataset, engine: Engine, config: IcmConfig, method: Method) -
         config.seed,
         Path(config.output_dir),
         BaseModel(config.model, config.dtype, config.trust_remote_code),
+        shard=Shard.parse(config.shard),
         accuracy=functools.partial(accuracy, gold=data.gold),
     )
     if Need.GOLD in method.needs:
@@ -58,9 +60,13 @@ def label_dataset(
 
     Returns:
         The metrics, which are the last file to be written; None in other processes.
+
+    Raises:
+        ShareDone: This is a shard, whose share is done.
     """
     before = _served_tokens(config)
     labeling = method.label(job)
+    job.shard.end()
     served = _served_tokens(config)
     compared = config.baselines and bool(data.gold)
     baselines = baseline_metrics(labeling, method, data, job) if compared else {}

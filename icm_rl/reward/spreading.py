@@ -22,6 +22,7 @@ from icm_rl.icm.writing import preference_rows
 from icm_rl.progress import Progress
 from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.settings import EXECUTION, INPUT, require_given
+from icm_rl.shards import Shard
 from icm_rl.tasks import PAIR_TASKS, Dataset, Task
 
 ROWS_AT_ONCE = 256
@@ -56,12 +57,20 @@ class SpreadConfig:
     trust_remote_code: Annotated[bool, EXECUTION] = field(
         default=False, metadata={"help": "Let the reward model run its own code."}
     )
+    shard: Annotated[str | None, EXECUTION] = field(
+        default=None,
+        metadata={
+            "help": "I/N: score only the I-th of N shares of the pairs, as a job of an array; the "
+            "same command without it scores what is left and writes the preferences."
+        },
+    )
     batch_tokens: Annotated[int, Ge(1), EXECUTION] = field(
         default=16_384, metadata={"help": "Padded tokens that one batch may hold."}
     )
 
     def __post_init__(self) -> None:
         require_given(self, "reward_model", "data")
+        Shard.parse(self.shard)
 
     @property
     def rows(self) -> Iterator[Row]:
@@ -75,7 +84,7 @@ def spread(config: SpreadConfig, scorer: RewardScorer, folder: Path) -> dict[str
 
     Its ``log_odds`` are the difference of the two scores, of which the Bradley-Terry model makes
     the probability. Rows are read, scored and written part by part, so that memory does not grow
-    with them; processes share the parts out, and a part that is there is not scored again.
+    with them; shards and processes share the parts out, and one that is there is not scored again.
 
     Args:
         config: The settings.
@@ -88,20 +97,22 @@ def spread(config: SpreadConfig, scorer: RewardScorer, folder: Path) -> dict[str
 
     Raises:
         InputError: A row is bad, or a score is no number.
+        ShareDone: This is a shard, whose share is done.
     """
-    state, task = PartialState(), PAIR_TASKS[config.task]
+    state, task, shard = PartialState(), PAIR_TASKS[config.task], Shard.parse(config.shard)
     total = sum(1 for _ in config.rows)
     count = math.ceil(total / ROWS_AT_ONCE)
     files = [folder / "parts" / f"{part:06}.jsonl" for part in range(count)]
     progress = Progress("pairs", total, unit="pair", shown=state.is_main_process)
-    rows = config.rows
+    rows, own = config.rows, set(shard.own(range(count)))
     for part, file in enumerate(files):
-        own = list(islice(rows, ROWS_AT_ONCE))
-        if part % state.num_processes == state.process_index and not file.exists():
-            write_jsonl(file, _labeled(task, own, part * ROWS_AT_ONCE, scorer))
-        progress.advance(len(own))
+        read = list(islice(rows, ROWS_AT_ONCE))
+        if part in own and not file.exists():
+            write_jsonl(file, _labeled(task, read, part * ROWS_AT_ONCE, scorer))
+        progress.advance(len(read))
     progress.close()
     state.wait_for_everyone()
+    shard.end()
     if not state.is_main_process:
         return {}
     counts = [json.loads(next(_lines(file))) for file in files]

@@ -60,8 +60,8 @@ def in_parts(
 ) -> list[Path]:
     """The files of all parts of the data set, in its order, once each has been saved.
 
-    Several processes share out the parts, and a part that was saved is not asked again when the run
-    was killed; neither changes what is saved.
+    Shards and processes share out the parts, and a part that was saved is not asked again when the
+    run was killed; neither changes what is saved.
 
     Args:
         job: The data set.
@@ -69,22 +69,24 @@ def in_parts(
         folder: Where the files go.
         suffix: How their names end.
         save: Writes the file of some examples, whole or not at all.
+
+    Raises:
+        ShareDone: Parts of other shards are missing.
     """
-    processes = PartialState()
     size = min(_MOST, max(_FEWEST, ceil(len(job.examples) / _PARTS)))
     starts = range(0, len(job.examples), size)
     parts = {k: job.examples[start : start + size] for k, start in enumerate(starts)}
     files = {k: folder / f"{k:05}{suffix}" for k in parts}
-    own = [k for k in parts if k % processes.num_processes == processes.process_index]
+    own = job.shard.own(list(parts))
     done = sum(len(parts[k]) for k in own if files[k].exists())
     total = sum(len(parts[k]) for k in own)
-    progress = Progress(name, total, done, "example", processes.is_main_process)
+    progress = Progress(name, total, done, "example", PartialState().is_main_process)
     for k in own:
         if not files[k].exists():
             save(parts[k], files[k])
             progress.advance(len(parts[k]))
     progress.close()
-    processes.wait_for_everyone()
+    job.shard.wait(files.values())
     return list(files.values())
 
 

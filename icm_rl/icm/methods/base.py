@@ -15,6 +15,7 @@ from icm_rl.errors import InputError
 from icm_rl.icm.finetune import BaseModel
 from icm_rl.icm.objective import Labels, Scorer
 from icm_rl.icm.pools import split_into_pools
+from icm_rl.shards import Shard
 from icm_rl.tasks import Example, Task
 
 
@@ -104,6 +105,7 @@ class Job:
         base: The model that learns, where the method trains one.
         gold: Gold labels; empty unless the method says that it needs them.
         human: Human labels; likewise.
+        shard: The share of the work that this run does.
         accuracy: The share of some labels that are the gold ones, to be shown while one waits;
             None where no gold label is known.
     """
@@ -116,6 +118,7 @@ class Job:
     base: BaseModel | None = None
     gold: Labels = field(default_factory=dict)
     human: Labels = field(default_factory=dict)
+    shard: Shard = field(default_factory=Shard)
     accuracy: Callable[[Labels], float | None] = lambda labels: None
     _pools: dict[int | None, list[list[Example]]] = field(default_factory=dict)
 
@@ -155,10 +158,12 @@ class Method(ABC):
     Attributes:
         name: Its name on the command line.
         summary: Completes the sentence "labeled …": for ``--help``, the card and the report.
+        shares_out: Whether shards can share its work out, by ``Job.shard``.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    shares_out: ClassVar[bool] = False
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -30,6 +30,7 @@ class EasyToHard(FinetuneConfig, MadeConsistent):
 
     name: ClassVar[str] = "easy_to_hard"
     summary: ClassVar[str] = "after easy claims about numbers, whose labels are known"
+    shares_out: ClassVar[bool] = True
 
     easy: Annotated[str | None, INPUT] = field(
         default=None,

@@ -43,6 +43,8 @@ _ROWS = 16
 class Probe(MadeConsistent):
     """Labels by a direction in the hidden states of contrast pairs."""
 
+    shares_out: ClassVar[bool] = True
+
     layer: Annotated[int | None, Ge(0)] = field(
         default=None,
         metadata={

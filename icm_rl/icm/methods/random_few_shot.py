@@ -32,6 +32,7 @@ class RandomFewShot(MadeConsistent):
 
     name: ClassVar[str] = "random_few_shot"
     summary: ClassVar[str] = "each in the context of others with random labels"
+    shares_out: ClassVar[bool] = True
 
     most_shots = MOST_SHOTS
     """Those of a context where no number is set, if so many fit."""

@@ -38,6 +38,7 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
 
     name: ClassVar[str] = "search"
     summary: ClassVar[str] = "with the paper's Algorithm 1, examples in each other's context"
+    shares_out: ClassVar[bool] = True
 
     pool_size: Annotated[int | None, Ge(1)] = field(
         default=None,
@@ -133,7 +134,7 @@ class Search(FinetuneConfig, SearchConfig, ByLogOdds):
 class _Searches:
     """The searches of all pools.
 
-    Several processes share them out; each search has its own random numbers, so the number of
+    Shards and processes share them out; each search has its own random numbers, so the number of
     processes changes nothing. A search that was killed goes on where it was saved.
     """
 
@@ -146,8 +147,8 @@ class _Searches:
     ):
         self.method, self.job, self.pools, self.first = method, job, pools, first
         self.folder, self.processes = job.folder / "pools", PartialState()
-        jobs = list(product(range(len(pools)), range(method.restarts)))
-        self.own = jobs[self.processes.process_index :: self.processes.num_processes]
+        self.all = list(product(range(len(pools)), range(method.restarts)))
+        self.own = job.shard.own(self.all)
         iterations = {own: total_iterations(method, len(pools[own[0]])) for own in self.own}
         done = sum(iterations[own] for own in self.own if self._file(own).exists())
         self.learned = Cost()
@@ -168,7 +169,7 @@ class _Searches:
                     write_json(self._file(own), self._search(scorer, own, saved))
                     saved.unlink(missing_ok=True)
         self.progress.close()
-        self.processes.wait_for_everyone()
+        self.job.shard.wait(map(self._file, self.all))
         return [self._best(number) for number in range(len(self.pools))]
 
     def _file(self, search_job: _SearchJob) -> Path:

@@ -17,6 +17,7 @@ class ZeroShot(MadeConsistent):
 
     name: ClassVar[str] = "zero_shot"
     summary: ClassVar[str] = "each by itself, without any demonstration"
+    shares_out: ClassVar[bool] = True
 
     def label(self, job: Job) -> Labeling:
         def ask(examples: Sequence[Example]) -> LogProbs:
