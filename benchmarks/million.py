@@ -19,6 +19,7 @@ from icm_rl.files import write_jsonl
 from icm_rl.reward.spreading import SpreadConfig, spread
 from icm_rl.runner import run
 from icm_rl.settings import parse
+from icm_rl.tasks.base import Messages
 from icm_rl.terminal import say
 
 
@@ -35,7 +36,7 @@ class MillionConfig:
 class AtOnce:
     """Likes the longer answer."""
 
-    def score_groups(self, groups: Sequence[Sequence[Sequence[dict]]]) -> list[list[float]]:
+    def score_groups(self, groups: Sequence[Sequence[Messages]]) -> list[list[float]]:
         return [[float(len(talk[-1]["content"])) for talk in group] for group in groups]
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     write_jsonl(data, map(_pair, range(config.pairs)))
     before, start = _peak(), time.monotonic()
     settings = SpreadConfig("at once", data=str(data))
-    found = spread(settings, AtOnce(), folder / "spread")  # type: ignore[arg-type]
+    found = spread(settings, AtOnce(), folder / "spread")
     seconds = time.monotonic() - start
     lines = ["| pairs | seconds | peak before, GiB | peak after, GiB |", "|---" * 4 + "|"]
     lines.append(f"| {found['pairs']:,} | {seconds:.0f} | {before:.2f} | {_peak():.2f} |")

@@ -12,8 +12,7 @@ import time
 from icm_rl.files import open_stage, write_json
 from icm_rl.models import process_state
 from icm_rl.report.printed import metrics_table
-from icm_rl.reward.scorer import RewardScorer
-from icm_rl.reward.spreading import SpreadConfig, spread
+from icm_rl.reward.spreading import SpreadConfig, load_scorer, spread
 from icm_rl.runner import already_complete, run
 from icm_rl.settings import identity, inputs, parse
 from icm_rl.shards import ShareDone, share_done_line
@@ -24,9 +23,7 @@ def main() -> None:
     (config,) = parse([SpreadConfig])
     state = process_state()
     next(config.rows)  # a file that is not there is told before a model is loaded
-    scorer = RewardScorer.load(
-        config.reward_model, config.dtype, config.batch_tokens, config.trust_remote_code
-    )
+    scorer = load_scorer(config)
     with state.main_process_first():
         stage = open_stage(
             config.output_dir, identity(config), inputs(config), shared=bool(config.shard)

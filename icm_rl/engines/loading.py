@@ -65,6 +65,13 @@ class EngineConfig:
         default=200_000,
         metadata={"help": "Tokens in the key-value cache; of a server, those that it keeps."},
     )
+    ray_actors: Annotated[int | None, Ge(1), EXECUTION] = field(
+        default=None,
+        metadata={
+            "help": "Ask so many actors of a Ray cluster, each with the model and a GPU, or a core "
+            "where there is none: the cluster of RAY_ADDRESS, or one on this machine."
+        },
+    )
     trust_remote_code: Annotated[bool, EXECUTION] = field(
         default=False, metadata={"help": "Let the model's repository run its own code."}
     )
@@ -72,10 +79,12 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.load_in_8bit and self.load_in_4bit:
             raise InputError("--load_in_8bit and --load_in_4bit exclude each other; drop one")
+        if self.ray_actors and self.server:
+            raise InputError("--ray_actors and --server exclude each other; drop one")
 
 
 def load_engine(model: str, continuations: Sequence[str], config: EngineConfig) -> Engine:
-    """The model in this process, or the connection to a server.
+    """The model in this process, on a cluster, or the connection to a server.
 
     Args:
         model: The model; of a server, the one whose tokenizer it has.
@@ -104,6 +113,11 @@ def load_engine(model: str, continuations: Sequence[str], config: EngineConfig) 
         )
         length = context_length(load_config(model, config.trust_remote_code), tokenizer)
         return ServerEngine(settings, tokenizer, continuations, length, config.cache_tokens)
+    if config.ray_actors:
+        from icm_rl.engines.clustered import ClusterEngine
+
+        length = context_length(load_config(model, config.trust_remote_code), tokenizer)
+        return ClusterEngine(model, tokenizer, continuations, length, config)
     quantisation = None
     if config.load_in_8bit or config.load_in_4bit:
         if not is_bitsandbytes_available():

@@ -144,6 +144,8 @@ class IcmConfig(EngineConfig):
         super().__post_init__()
         Shard.parse(self.shard)
         self.processes = max(self.processes, len(self.server or ()))
+        if self.ray_actors and self.processes > 1:
+            raise InputError("--ray_actors are asked by one process; drop --processes")
         if self.pairing and self.task not in RESPONSE_TASKS:
             raise InputError(
                 f"--pairing is for --task {' or '.join(RESPONSE_TASKS)}, not {self.task}; drop it"
@@ -221,11 +223,12 @@ def _check_needs(config: IcmConfig, method: Method) -> None:
     Raises:
         InputError: It is on a server, or quantised.
     """
-    if config.server and Need.HIDDEN_STATES in method.needs:
-        raise InputError(
-            f"--method {method.name} needs hidden states of the model, which a --server does not "
-            "give; drop one of them"
-        )
+    for asked, name in ((config.server, "a --server"), (config.ray_actors, "--ray_actors")):
+        if asked and Need.HIDDEN_STATES in method.needs:
+            raise InputError(
+                f"--method {method.name} needs hidden states of the model, which {name} does not "
+                "give; drop one of them"
+            )
     if config.server and Need.TRAINING in method.needs:
         adapted = isinstance(method, FinetuneConfig) and method.lora_r > 0
         if config.server_kind != "vllm" or not adapted:

@@ -6,11 +6,11 @@ model learns these and labels several hundred thousand, and the final reward mod
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from accelerate import PartialState
 from annotated_types import Ge
@@ -24,6 +24,7 @@ from icm_rl.reward.scorer import RewardScorer, conversation
 from icm_rl.settings import EXECUTION, INPUT, require_given
 from icm_rl.shards import Shard
 from icm_rl.tasks import PAIR_TASKS, Dataset, Task
+from icm_rl.tasks.base import Messages
 
 ROWS_AT_ONCE = 256
 """Rows of a part: what one process scores between two saves."""
@@ -64,6 +65,13 @@ class SpreadConfig:
             "same command without it scores what is left and writes the preferences."
         },
     )
+    ray_actors: Annotated[int | None, Ge(1), EXECUTION] = field(
+        default=None,
+        metadata={
+            "help": "Score by so many actors of a Ray cluster, each with the reward model and a "
+            "GPU, or a core where there is none: that of RAY_ADDRESS, or one on this machine."
+        },
+    )
     batch_tokens: Annotated[int, Ge(1), EXECUTION] = field(
         default=16_384, metadata={"help": "Padded tokens that one batch may hold."}
     )
@@ -79,7 +87,27 @@ class SpreadConfig:
         return islice(PAIR_TASKS[self.task].prepare(source.rows()), self.limit)
 
 
-def spread(config: SpreadConfig, scorer: RewardScorer, folder: Path) -> dict[str, Any]:
+class Scorer(Protocol):
+    """What scores conversations, here or on a cluster."""
+
+    def score_groups(self, groups: Sequence[Sequence[Messages]]) -> list[list[float]]: ...
+
+
+def load_scorer(config: SpreadConfig) -> Scorer:
+    """The reward model, in this process or on a Ray cluster.
+
+    Raises:
+        InputError: It cannot be loaded, or there is no such cluster.
+    """
+    by = config.reward_model, config.dtype, config.batch_tokens, config.trust_remote_code
+    if config.ray_actors:
+        from icm_rl.reward.clustered import ClusterScorer
+
+        return ClusterScorer(config.ray_actors, *by)
+    return RewardScorer.load(*by)
+
+
+def spread(config: SpreadConfig, scorer: Scorer, folder: Path) -> dict[str, Any]:
     """Writes a preference for each pair, of what the reward model scores higher.
 
     Its ``log_odds`` are the difference of the two scores, of which the Bradley-Terry model makes
@@ -127,7 +155,7 @@ def spread(config: SpreadConfig, scorer: RewardScorer, folder: Path) -> dict[str
 
 
 def _labeled(
-    task: Task, rows: Iterable[Row], first: int, scorer: RewardScorer
+    task: Task, rows: Iterable[Row], first: int, scorer: Scorer
 ) -> Iterator[dict[str, Any]]:
     """A part's counts, and its preferences."""
     data = Dataset()
