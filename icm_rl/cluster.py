@@ -50,12 +50,13 @@ class Copies:
         holder = ray.remote(**kept)(_Holder)
         self._holders = [holder.remote(make, args) for _ in range(count)]
 
-    def share(self, method: str, items: Sequence[Any]) -> list[list[Any]]:
+    def share(self, method: str, items: Sequence[Any], *args: Any) -> list[Any]:
         """What a method returns of each piece of a list, in order.
 
         Args:
-            method: A method of the object, which is given a list and returns one.
+            method: A method of the object, which is given a piece and ``args``.
             items: The list that is cut into pieces.
+            *args: What it is given beside each.
 
         Raises:
             InputError: The method says so.
@@ -64,7 +65,9 @@ class Copies:
         pieces = [items[start : start + size] for start in range(0, len(items), size)]
         try:
             pool = ActorPool(self._holders)
-            return list(pool.map(lambda holder, own: holder.call.remote(method, own), pieces))
+            return list(
+                pool.map(lambda holder, own: holder.call.remote(method, own, *args), pieces)
+            )
         except RayTaskError as error:
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from None

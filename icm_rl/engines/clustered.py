@@ -22,17 +22,17 @@ class _Answering:
         self.engine = self.base
         self.folder: Path | None = None
 
-    def ask(self, asked: list[tuple[Path | None, Request]]) -> list[tuple]:
-        """The answers, and in the last place what they took."""
-        folder = asked[0][0]
+    def ask(
+        self, requests: Sequence[Request], folder: Path | None
+    ) -> tuple[list[tuple[float, ...]], int, int]:
+        """The answers with a folder's weights, the tokens of their prompts, and those computed."""
         if folder != self.folder:
             self.engine = self.base if folder is None else self.base.with_weights(folder)
             self.folder = folder
-        engine = self.engine
-        before = engine.prompt_tokens, engine.computed_tokens
-        answers = engine.label_log_probs([request for _, request in asked])
-        after = engine.prompt_tokens, engine.computed_tokens
-        return [*answers, tuple(b - a for a, b in zip(before, after, strict=True))]
+        prompted, computed = self.engine.prompt_tokens, self.engine.computed_tokens
+        answers = self.engine.label_log_probs(requests)
+        prompted = self.engine.prompt_tokens - prompted
+        return answers, prompted, self.engine.computed_tokens - computed
 
     def forget(self) -> None:
         self.engine.forget()
@@ -84,8 +84,7 @@ class ClusterEngine:
         return other
 
     def label_log_probs(self, requests: Sequence[Request]) -> list[tuple[float, ...]]:
-        pieces = self._copies.share("ask", [(self._folder, request) for request in requests])
-        for *_, (prompted, computed) in pieces:
-            self.prompt_tokens += prompted
-            self.computed_tokens += computed
-        return joined([piece[:-1] for piece in pieces])
+        pieces = self._copies.share("ask", requests, self._folder)
+        self.prompt_tokens += sum(prompted for _, prompted, _ in pieces)
+        self.computed_tokens += sum(computed for _, _, computed in pieces)
+        return joined([answers for answers, _, _ in pieces])
