@@ -3,8 +3,7 @@
     python benchmarks/forecast.py --data ../shared/data
 
 ``--data`` is a folder with sentences and their sentiment (``reviews.jsonl``, ``rt_polarity.jsonl``)
-and with files of the paper's own (``icm_truthfulqa_test.json``, ``icm_gsm8k_test.json``,
-``icm_alpaca_test.json``). Labels these by SmolLM2 and the miniature's tasks by the miniature, well
+and with files of the paper's own (``icm_truthfulqa_test.json``, ``icm_alpaca_test.json``). Labels these by SmolLM2 and the miniature's tasks by the miniature, well
 and badly (the experiments of ``configs/smollm2/forecast.yaml`` and of the miniature's); forecasts
 each labeling by a regression that saw neither its task nor its model; and writes a table, and the
 regression on all but the miniature's *word*. Continues where it was stopped.
@@ -31,7 +30,6 @@ FILES = {
     "reviews": ("reviews.jsonl", "group", 20),
     "polarity": ("rt_polarity.jsonl", "group", 20),
     "truthfulqa": ("icm_truthfulqa_test.json", "consistency_id", 6),
-    "gsm8k": ("icm_gsm8k_test.json", "consistency_id", 6),
     "alpaca": ("icm_alpaca_test.json", "consistency_id", 12),
 }
 """A file, its column of groups, and how many of these are labeled."""

@@ -10,11 +10,11 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "icm_rl"
 # each knows those before it, and nothing of those after it; what stands together is one layer
 LAYERS = (
-    ("errors", "shipped", "progress", "functions", "rules"),
+    ("errors", "shipped", "progress", "functions", "rules", "terminal"),
     ("gguf",),
     ("files", "models", "data", "batching"),
-    ("cards", "settings", "runner"),
-    ("trainer",),
+    ("cards", "settings", "runner", "shards"),
+    ("trainer", "cluster"),
     ("tasks",),
     ("engines", "generation"),
     ("icm",),
