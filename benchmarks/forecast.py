@@ -3,10 +3,11 @@
     python benchmarks/forecast.py --data ../shared/data
 
 ``--data`` is a folder with sentences and their sentiment (``reviews.jsonl``, ``rt_polarity.jsonl``)
-and with files of the paper's own (``icm_truthfulqa_test.json``, ``icm_alpaca_test.json``). Labels these by SmolLM2 and the miniature's tasks by the miniature, well
-and badly (the experiments of ``configs/smollm2/forecast.yaml`` and of the miniature's); forecasts
-each labeling by a regression that saw neither its task nor its model; and writes a table, and the
-regression on all but the miniature's *word*. Continues where it was stopped.
+and with the paper's own of TruthfulQA (``icm_truthfulqa_test.json``). Labels these by SmolLM2 and
+the miniature's tasks by the miniature, well and badly (the experiments of
+``configs/smollm2/forecast.yaml`` and of the miniature's); forecasts each labeling by a regression
+that saw neither its task nor its model; and writes a table, and the regression on all but the
+miniature's *word*. Continues where it was stopped.
 """
 
 from collections.abc import Sequence
@@ -30,13 +31,14 @@ FILES = {
     "reviews": ("reviews.jsonl", "group", 20),
     "polarity": ("rt_polarity.jsonl", "group", 20),
     "truthfulqa": ("icm_truthfulqa_test.json", "consistency_id", 6),
-    "alpaca": ("icm_alpaca_test.json", "consistency_id", 12),
 }
 """A file, its column of groups, and how many of these are labeled."""
 TESTED = 10
 """Of so many further groups the test split is."""
 UNNAMED = "word"
 """The task whose concept its question does not name: labels of another one look as good."""
+GIVEN = ("golden", "human", "perturbed")
+"""Methods whose labels come from elsewhere: what the model says of them it did not say itself."""
 CLOSE = 0.05
 
 
@@ -58,6 +60,7 @@ class Tried:
     """A labeling, what was forecast of it, and what golden many-shot prompting reaches."""
 
     known: Known
+    method: str
     forecast: Forecast
     golden: float
 
@@ -71,24 +74,26 @@ def main() -> None:
     (config,) = parse([ForecastConfig])
     folder = Path(config.output_dir)
     _write_data(Path(config.data), folder / "data")
-    known: list[tuple[Known, float]] = []
+    known: list[tuple[Known, str, float]] = []
     for of_experiment in ("smollm2/forecast", "miniature/forecast"):
         for model, cells in experiment(of_experiment).items():
             known += _known(model, cells)
-    learned = [one for one, _ in known if one.task != UNNAMED]
+    learned = [one for one, *_ in known if one.task != UNNAMED]
     tried = []
-    for one, golden in known:
+    for one, method, golden in known:
         unseen = [other for other in learned if _foreign(other, one)]
-        tried.append(Tried(one, fitted(unseen).forecast(one.signals), golden))
+        tried.append(Tried(one, method, fitted(unseen).forecast(one.signals), golden))
     named = [one for one in tried if one.known.task != UNNAMED]
     lines = [
         "| labelings | number | rank correlation | AUROC | in the interval | trusted, not close "
         "| close, not to be used |",
         "|---" * 7 + "|",
     ]
+    found = [one for one in named if not one.method.startswith(GIVEN)]
     lines += [_row("all", tried), _row(f"all but *{UNNAMED}*", named)]
+    lines.append(_row("of these found without labels", found))
     for model in sorted({one.known.model for one in named}):
-        lines.append(_row(model, [one for one in named if one.known.model == model]))
+        lines.append(_row(f"of these by {model}", [k for k in found if k.known.model == model]))
     text = "\n".join(lines)
     write_text(folder / "forecast.md", text + "\n")
     write_json(folder / "forecast.json", fitted(learned).to_json())
@@ -107,16 +112,17 @@ def _write_data(source: Path, folder: Path) -> None:
             write_jsonl(folder / f"{name}_{split}.jsonl", rows)
 
 
-def _known(model: str, cells: Cells) -> list[tuple[Known, float]]:
-    """The labelings of an experiment, and golden many-shot prompting on the test split."""
+def _known(model: str, cells: Cells) -> list[tuple[Known, str, float]]:
+    """The labelings of an experiment by their methods; golden many-shot on the test split."""
     found = []
-    for (task, _), folders in cells.folders.items():
+    for (task, method), folders in cells.folders.items():
         golden = fmean(cells.tested([task], "golden", "prompted")) / 100
         for folder in folders:
             metrics = read_json(folder / "labels" / "metrics.json")
             if "signals" in metrics:
                 signals = Signals(**metrics["signals"])
-                found.append((Known(signals, metrics["label_accuracy"], task, model), golden))
+                known = Known(signals, metrics["label_accuracy"], task, model)
+                found.append((known, method, golden))
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 PROGRAMS = {
     "responses": ("recipes.responses", "sample responses to prompts, to be labeled"),
     "icm": ("recipes.icm", "stage 1: label a data set with a base model"),
+    "forecast": ("recipes.forecast", "whether labels are to be trusted, before there are any"),
     "plan": ("recipes.plan", "what a labeling will take, before it runs"),
     "experiment": ("recipes.experiment", "compare ways to label"),
     "reward": ("recipes.reward", "stage 2: train a reward model on preferences"),

@@ -37,6 +37,7 @@ FORKSERVER.set_forkserver_preload(
                 "grpo",
                 "pipeline",
                 "experiment",
+                "forecast",
                 "plan",
                 "spread",
             )
@@ -49,7 +50,7 @@ FORKSERVER.set_forkserver_preload(
 LONGEST = [
     *("test_icm.py", "test_server.py", "test_pipeline.py", "test_distributed.py"),
     *("test_recipes.py", "test_wheel.py", "test_smollm2.py", "test_recipe.py", "test_model.py"),
-    *("test_gguf.py", "test_centered.py", "test_vllm.py", "test_disk.py"),
+    *("test_cluster.py", "test_gguf.py", "test_centered.py", "test_shards.py", "test_disk.py"),
 ]
 """The files that take longest, the longest first."""
 
@@ -158,7 +159,7 @@ def run(*args: object, check: bool = True) -> subprocess.CompletedProcess:
 
 def rows(path: Path) -> list[dict]:
     """The objects of a JSON-lines file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.open(encoding="utf-8")]
 
 
 def kill(process: BaseProcess) -> None:

@@ -49,6 +49,7 @@ def test_icm_writes_what_the_next_stage_reads(labeled, preferences):
     asked = metrics["signals"]
     assert asked["largest_share"] == 0.5  # of a pair one is True
     assert asked["agreement"] * 20 == pytest.approx(round(asked["agreement"] * 20))
+    assert 0 < metrics["forecast"]["low"] < metrics["forecast"]["high"] < 1
     history = rows(labeled / "history.jsonl")
     assert {record["pool"] for record in history} == {0, 1}
     for row in rows(labeled / "preferences.jsonl"):
@@ -64,7 +65,8 @@ def test_gold_labels_never_reach_the_search(labeled, data, tmp_path):
     (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stripped))
     flags = ("--data", tmp_path / "bare.jsonl", "--limit", 10, "--pool_size", 10)
     run(*ICM, *flags, "--signals", "false", "--output_dir", tmp_path / "out")
-    assert "signals" not in json.loads((tmp_path / "out" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert not {"signals", "forecast"} & metrics.keys()
     bare = rows(tmp_path / "out" / "labels.jsonl")
     assert all("gold" not in row for row in bare)
     with_gold = [

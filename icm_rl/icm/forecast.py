@@ -5,9 +5,11 @@ accuracy (``benchmarks/forecast.py``). Its interval is conformal: as wide as the
 tasks that the regression had not seen.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ from icm_rl.icm.signals import Signals
 COVERAGE = 0.9
 """Of so many labelings the accuracy is to lie in the interval."""
 TRUSTED, REFUSED = 0.85, 0.7
+_NORMAL_95 = 1.96
+_MARGIN = 0.1
 _LEAST = 0.02
 _RIDGE = 1.0
 
@@ -44,6 +48,19 @@ class Forecast:
             return "trust"
         return "do not use" if self.accuracy < REFUSED else "look first"
 
+    def to_audit(self, labels: int) -> int:
+        """How many of the labels, drawn at random, tell their accuracy within 10 points.
+
+        The sample of a 95 % interval of that width where the accuracy is the one forecast, less
+        where it is a large part of all.
+        """
+        of_many = self.accuracy * (1 - self.accuracy) * (_NORMAL_95 / _MARGIN) ** 2
+        return math.ceil(of_many / (1 + (of_many - 1) / labels))
+
+    def to_json(self, labels: int) -> dict[str, Any]:
+        """The forecast of so many labels as ``metrics.json`` has it."""
+        return {**asdict(self), "verdict": self.verdict, "to_audit": self.to_audit(labels)}
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -63,6 +80,11 @@ class Fit:
         """What it says of a labeling."""
         odds = self.intercept + float(np.dot(self.weights, features(signals)))
         return Forecast(*map(_sigmoid, (odds, odds - self.width, odds + self.width)))
+
+    @classmethod
+    def shipped(cls) -> "Fit":
+        """The one that comes with the package, of ``benchmarks/forecast.py``."""
+        return cls(**json.loads(files(__package__).joinpath("forecast.json").read_text("utf-8")))
 
     def to_json(self) -> dict[str, Any]:
         """The fit as JSON values."""

@@ -13,6 +13,7 @@ from icm_rl.files import write_json
 from icm_rl.icm.config import IcmConfig
 from icm_rl.icm.export import push
 from icm_rl.icm.finetune import BaseModel, FinetuneConfig
+from icm_rl.icm.forecast import Fit
 from icm_rl.icm.measuring import baseline_metrics, labeling_metrics
 from icm_rl.icm.methods import Job, Method, Need
 from icm_rl.icm.objective import Labels
@@ -77,7 +78,9 @@ def label_dataset(
         metrics["server_computed_tokens"] = served - before
     if config.signals:
         found = sampled_signals(job.examples, labeling.labels, job.task, job.engine, job.seed)
-        metrics |= {"signals": asdict(found)} if found else {}
+        if found:
+            forecast = Fit.shipped().forecast(found).to_json(len(labeling.labels))
+            metrics |= {"signals": asdict(found), "forecast": forecast}
     folder = Path(config.output_dir)
     metrics |= write_labels(folder, data, labeling, config, method, metrics)
     if config.push_to_hub:

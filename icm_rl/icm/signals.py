@@ -18,6 +18,7 @@ from icm_rl.engines import Engine
 from icm_rl.icm.objective import Labels, LogOdds, all_log_odds, labels_log_odds
 from icm_rl.icm.pools import drawn_groups
 from icm_rl.icm.prompting import held_out_odds, most_likely, zero_shot_log_probs
+from icm_rl.progress import Progress
 from icm_rl.tasks import Example, Label, Task, group_members
 
 MOST_EXAMPLES = 48
@@ -90,11 +91,16 @@ def signals(
         rng: Deals out the labels.
         shuffles: How often they are dealt out, 2 or more.
     """
-    own = held_out_odds(examples, labels, task, engine, centered=True)
     reverse = opposite(labels, task)
-    reversed_odds = held_out_odds(examples, reverse, task, engine, centered=True)
     dealt = [shuffled(examples, labels, rng) for _ in range(shuffles)]
-    dealt_odds = [held_out_odds(examples, of, task, engine, centered=True) for of in dealt]
+    shown = [labels, reverse, *dealt]
+    progress = Progress("signals", len(shown), unit="labeling")
+    found = []
+    for of in shown:
+        found.append(held_out_odds(examples, of, task, engine, centered=True))
+        progress.advance()
+    progress.close()
+    own, reversed_odds, *dealt_odds = found
     alone = all_log_odds(zero_shot_log_probs(examples, engine), centered=True)
     answers = [most_likely(odds, task) for odds in dealt_odds]
     chance = [_mean_odds(task, of, odds) for of, odds in zip(dealt, dealt_odds, strict=True)]

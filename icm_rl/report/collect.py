@@ -6,7 +6,8 @@
   ``icm.zero_shot_accuracy``, ``icm.consistent_zero_shot_accuracy`` (the same after Algorithm 4),
   ``icm.golden_many_shot_accuracy``, ``icm.random_many_shot_accuracy``,
   ``icm.human_label_accuracy``, ``icm.label_accuracy``: shares of examples labeled right, 0–1;
-  ``icm.signals``: what the model says of them without gold labels;
+  ``icm.signals``: what the model says of them without gold labels; ``icm.forecast``: how right
+  they are, forecast from these, 0–1, with its 90 % interval and a verdict;
   ``icm.confusion``: how many of each gold label, or grade, got which, where there are over two;
 - ``reward_model.{icm,gold,…}.score``, ``.sections`` and ``.subsets``: RewardBench accuracies,
   0–100, with their 95 % ``.intervals``; ``.by_length``, accuracy by the chosen answer's length;
@@ -51,6 +52,7 @@ _ICM = (
     "confusion",
     "surface",
     "signals",
+    "forecast",
     "label_accuracy",
     "human_label_accuracy",
     "zero_shot_accuracy",

@@ -1,5 +1,7 @@
 """How figures of a report are called wherever they are shown."""
 
+from collections.abc import Mapping
+
 LABEL_FIGURES = {
     "zero_shot_accuracy": "zero-shot prompting",
     "consistent_zero_shot_accuracy": "zero-shot, made consistent",
@@ -26,3 +28,12 @@ SIGNALS = {
     "confidence": "mean confidence less the first share",
 }
 """Keys of ``report.json`` under ``icm.signals``; the first six are shares of examples."""
+
+
+def signal_rows(found: Mapping[str, float]) -> dict[str, str]:
+    """Signals by what they are called, as they are shown."""
+    shares = ("agreement", "stability", "share")
+    return {
+        words: f"{100 * found[name]:.1f} %" if name.endswith(shares) else f"{found[name]:.3f}"
+        for name, words in SIGNALS.items()
+    }

@@ -9,14 +9,13 @@ from icm_rl.data import read_rows
 from icm_rl.files import read_json
 from icm_rl.pipeline import policy_folders
 from icm_rl.report import charts
-from icm_rl.report.names import LABEL_FIGURES, SIGNALS
+from icm_rl.report.names import LABEL_FIGURES, signal_rows
 from icm_rl.report.page import Card, Figure, Page, Section, Table
 from icm_rl.report.training import training_section
 from icm_rl.tasks.base import Messages
 
 _JUDGE = "zero-shot judge"
 _CONFIDENT = "zero-shot judge, more confident order"
-_SHARES = ("agreement", "stability", "share")
 _LENGTHS = {
     "shorter": "chosen is shorter",
     "as long": "about as long",
@@ -86,6 +85,13 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
             of = f"the {known:,} of {of} with a gold label"
         note = f"of {of}, labeled by {icm['method']}"
         cards.append(Card("ICM labels right", _percent(icm["label_accuracy"]), note))
+    if "forecast" in icm:
+        found = icm["forecast"]
+        low, high = 100 * found["low"], 100 * found["high"]
+        note = f"90 % interval {low:.0f}–{high:.0f} %: {found['verdict']}"
+        if found["verdict"] == "look first":
+            note += f"; judge {found['to_audit']} of them yourself, below"
+        cards.append(Card("Right, forecast without gold labels", _percent(found["accuracy"]), note))
     if "audit" in report:
         note = f"of {report['audit']['answered']} labels that a person judged"
         cards.append(Card("Audited", _percent(report["audit"]["agreement"]), note))
@@ -185,15 +191,11 @@ def _confusion(counts: Mapping[str, Mapping[str, int]]) -> Table:
 
 def _signals(found: Mapping[str, float]) -> Table:
     """What the model's answers say of the labels, whoever is right."""
-    rows = [
-        [words, _percent(found[name]) if name.endswith(_SHARES) else found[name]]
-        for name, words in SIGNALS.items()
-    ]
     return Table(
         "What the model says of the labels, without gold ones; of a concept that it knows it says "
         "the same after any demonstrations",
         ["up to 48 examples, asked after those of other prompts", "found"],
-        rows,
+        list(signal_rows(found).items()),
         folded=True,
     )
 

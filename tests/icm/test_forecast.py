@@ -76,3 +76,23 @@ def test_each_task_counts_as_much_as_another():
     many = [Known(signals_of(0.9, rng), 0.5, "many", "m")] * 20
     found = fitted([*few, *many]).forecast(signals_of(0.9, rng))
     assert found.accuracy == pytest.approx(0.75, abs=0.01)  # between log-odds of 0.9 and of 0.5
+
+
+def test_the_shipped_fit_has_a_weight_for_each_feature():
+    fit, sure = Fit.shipped(), signals_of(0.95, random.Random(0))
+    assert len(fit.weights) == len(features(sure))
+    unsure = signals_of(0.5, random.Random(0))
+    assert fit.forecast(sure).accuracy > fit.forecast(unsure).accuracy
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "labels", "judged"),
+    [
+        (0.5, 10**9, 97),  # 1.96² / 4 / 0.1²
+        (0.9, 10**9, 35),
+        (0.5, 96, 49),
+        (0.5, 10, 10),
+    ],
+)
+def test_how_many_labels_tell_their_accuracy_within_ten_points(accuracy, labels, judged):
+    assert Forecast(accuracy, 0.0, 1.0).to_audit(labels) == judged

@@ -52,6 +52,10 @@ def finished_run(folder):
         "examples": 4,
         "pools": 1,
         "signals": dict.fromkeys(SIGNALS, 0.125),
+        "forecast": {
+            **{"accuracy": 0.8125, "low": 0.68, "high": 0.93},
+            **{"verdict": "look first", "to_audit": 57},
+        },
         "surface": {
             **{"accuracy": 0.731, "chance": 0.5, "gold_accuracy": 0.618},
             "features": {"length in words": 0.77, 'first word "<b>Thank"': -0.4},
@@ -130,6 +134,8 @@ def test_the_report_has_every_key_and_runs_nothing(tmp_path):
     assert "&amp;copy;" in page
     assert "[1 earlier] last question" in page
     assert "labels the data by &lt;b&gt;bold&lt;/b&gt; means" in page
+    assert "81.2 %" in page
+    assert "90 % interval 68–93 %: look first; judge 57 of them yourself, below" in page
     assert not re.search(r"(src|href)=.http", page)
     assert "policy-1" in page and "ended: the KL exceeded 0.1" in page
     markdown = (tmp_path / "report.md").read_text()
