@@ -7,6 +7,8 @@ from itertools import chain
 from math import ceil
 from typing import Any
 
+from accelerate import PartialState
+
 from icm_rl.errors import InputError
 from icm_rl.runner import quiet_libraries
 
@@ -33,10 +35,16 @@ class Copies:
         *args: What it is made from.
 
     Raises:
-        InputError: The cluster cannot be reached, or has not as many GPUs or cores.
+        InputError: The cluster cannot be reached, or has not as many GPUs or cores, or several
+            processes would each ask for that many.
     """
 
     def __init__(self, count: int, make: Callable[..., Any], *args: Any):
+        if PartialState().num_processes > 1:
+            raise InputError(
+                "--ray_actors are asked by one process; start the recipe by python, without a "
+                "launcher"
+            )
         if not ray.is_initialized():
             _join()
         kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"

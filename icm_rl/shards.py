@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from icm_rl.errors import InputError
 
@@ -66,8 +67,12 @@ class Shard:
             ShareDone: Files of other shares are missing, without which nothing goes on.
         """
         PartialState().wait_for_everyone()
-        if self.count > 1 and not all(file.exists() for file in files):
-            raise ShareDone
+        if self.count > 1:
+            # another job may save its last file meanwhile: one process looks for all
+            found = [all(file.exists() for file in files)]
+            broadcast_object_list(found)
+            if not found[0]:
+                raise ShareDone
 
     def end(self) -> None:
         """Leaves what is made of all shares to a run without one, so that it is made once.
